@@ -1,0 +1,90 @@
+"""`opagent explain`: every effective value with where it was written, what would be launched, how each rule is enforced."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from opagent.cli.app import App
+from opagent.cli.command import TARGET, Command, pass_app
+from opagent.cli.words import home_short, state_word
+
+
+@click.command(cls=Command, example="opagent explain ./docs --json", exits=(0, 1, 2, 4))
+@click.argument("target", required=False, type=TARGET)
+@click.option("--agent", metavar="NAME", help="As if opened with that agent.")
+@pass_app
+def explain(app: App, target: str | None, agent: str | None) -> None:
+    """Every effective value with file:line, what was narrowed, what would be launched and how each rule is enforced."""
+    found = app.ask("binding/explain", path=app.path(target), agent=agent, environment=app.environment())
+    if app.out.json:
+        app.out.result(found)
+        return
+    out = app.out
+    out.data(f"{found['workspace']}   agent {found.get('agent') or '-'}   trust {state_word(found['trust'])}")
+    for file in found["chain"]:
+        out.data(f"  {_file(file)}")
+    out.data()
+    out.table(("KEY", "VALUE", "FROM", "NOTE"), [_value(value) for value in found["values"]])
+    out.data()
+    out.table(("KIND", "EFFECT", "PATTERN", "FROM", "ENFORCED"), _rules(found["capabilities"], app.settings.verbose))
+    out.data()
+    for line in _launch(app, found["launch"], found.get("sandbox") or {}):
+        out.data(line)
+    for notice in found["notices"]:
+        out.talk(str(notice))
+
+
+def _file(file: Mapping[str, Any]) -> str:
+    needs = ", ".join(file["needs_trust"])
+    if not needs:
+        return f"{home_short(file['path'])} (needs no trust)"
+    return f"{home_short(file['path'])} ({'trusted' if file['trusted'] else 'NOT TRUSTED'}: {needs})"
+
+
+def _value(value: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    notes = [f"narrows {', '.join(map(home_short, value['narrowed']))}"] if value.get("narrowed") else []
+    notes += [str(value["note"])] if value.get("note") else []
+    return str(value["key"]), _short(value["value"]), home_short(str(value["origin"])), "; ".join(notes)
+
+
+def _rules(capabilities: list[Mapping[str, Any]], whole: bool) -> Iterator[tuple[str, str, str, str, str]]:
+    """One row a rule; what is built in is the same everywhere and stands in one row, unless the whole is wanted."""
+    for kind in capabilities:
+        folded: list[str] = []
+        for rule in kind["rules"]:
+            origin, pattern = home_short(str(rule["origin"])), home_short(_short(rule["pattern"]))
+            if origin == "built-in" and not whole:
+                folded.append(pattern)
+                continue
+            yield str(kind["kind"]), str(rule["effect"]), pattern, origin, str(kind["enforcement"])
+        if folded:
+            some = f"{', '.join(folded[:2])} and {len(folded) - 2} more (-v)" if len(folded) > 3 else ", ".join(folded)
+            yield str(kind["kind"]), "deny", some, "built-in", str(kind["enforcement"])
+        yield str(kind["kind"]), str(kind["default"]), "all else", "built-in", str(kind["enforcement"])
+
+
+def _launch(app: App, launch: Mapping[str, Any], sandbox: Mapping[str, Any]) -> Iterator[str]:
+    if launch.get("argv"):
+        yield f"would run  {shlex.join(map(str, launch['argv']))}"
+    yield f"in         {launch['directory']}"
+    if launch.get("runtime"):
+        yield f"runtime    {launch['runtime']} ({home_short(str(launch.get('runtime_file', '')))})"
+    if launch.get("environment"):
+        yield f"variables  {' '.join(launch['environment'])}"
+    if sandbox:
+        yield f"sandbox    {sandbox.get('level')} (wanted: {sandbox.get('wanted')})"
+    problem = launch.get("problem")
+    if problem:
+        yield f"problem    {problem['message']}" + (f": {problem['why']}" if problem.get("why") else "")
+        if problem.get("hint"):
+            yield f"     try:  {app.typed(str(problem['hint']))}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.strip().replace("\n", " ")

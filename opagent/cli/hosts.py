@@ -1,0 +1,119 @@
+"""`opagent host list|add|check|upgrade|forget`: other machines. `~/.ssh/config` says how they are reached."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from opagent.cli.app import App
+from opagent.cli.command import Command, Group, pass_app
+from opagent.cli.crossing import person
+from opagent.cli.words import age
+from opagent.elsewhere import FOREVER, dialing
+from opagent.errors import HostUnreachable, Usage
+
+_EXITS = (0, 1, 2, 7)
+_SYMBOLS = {True: "✓ ok", False: "✗ failed", None: "! look"}
+_COLUMNS = {
+    "NAME": "name", "LINK": "state", "SINCE": "since", "TARGET": "target", "BY": "transport", "VERSION": "version",
+    "SEEN": "seen",
+}  # fmt: skip
+
+
+@click.group(cls=Group, default="list", example="opagent host check gpu1")
+def host() -> None:
+    """Other machines: an alias of your ssh configuration works without being added here."""
+
+
+@host.command("list", cls=Command, example="opagent host list --json")
+@pass_app
+def list_(app: App) -> None:
+    """The machines that were reached or added, and the state of the link to each; dials none."""
+    found = app.ask("host/list")["hosts"]
+    rows = [_readable(each) for each in found] if app.out.format == "text" else found
+    app.out.records("hosts", rows, _COLUMNS, "no other machine is known")
+
+
+def _readable(one: Mapping[str, Any]) -> dict[str, Any]:
+    moments = {key: age(str(one[key])) if one.get(key) else "" for key in ("since", "seen")}
+    return {**one, **moments, "version": (one.get("facts") or {}).get("version", "")}
+
+
+@host.command(cls=Command, example="opagent host add box --command 'docker exec -i box'", exits=(0, 1, 2))
+@click.argument("name")
+@click.argument("target", required=False)
+@click.option("--transport", type=click.Choice(["asyncssh", "openssh"]), help="How to dial; otherwise what fits.")
+@click.option("--command", "words", metavar="WORDS", help="Reach it by a command that gives the stdio of a program there.")
+@click.option("--python", metavar="PATH", help="The Python there that is tried first.")
+@pass_app
+def add(app: App, name: str, target: str | None, transport: str | None, words: str | None, python: str | None) -> None:
+    """Keep a NAME for a machine, [user@]host[:port], and how it is reached. Dials nothing: `host check NAME` does."""
+    try:
+        command = shlex.split(words or "")
+    except ValueError as error:
+        raise Usage("the command cannot be read", str(error), "opagent host add --help") from error
+    added = app.ask("host/add", name=name, target=target, transport=transport, command=command or None, python=python)["host"]
+    if app.out.json:
+        app.out.result({"host": added})
+    else:
+        app.out.talk(f"{added['name']} is known now; look at it: opagent host check {added['name']}")
+
+
+@host.command(cls=Command, example="opagent host check gpu1", exits=_EXITS)
+@click.argument("machine")
+@pass_app
+def check(app: App, machine: str) -> int:
+    """Reach a machine and say step by step what works there and what does not. Exit code 7 where it cannot be used."""
+    steps = _there(app, "host/check", machine)["steps"]
+    if app.out.json:
+        app.out.result({"steps": steps})
+    for step in () if app.out.json else steps:
+        app.out.data(f"{_SYMBOLS.get(step.get('ok'), '! look'):10} {step.get('name', '')!s:16} {step.get('sentence', '')}")
+        if step.get("hint") and not step.get("ok"):
+            app.out.data(f"{'':27} try: {step['hint']}")
+    return HostUnreachable.exit if any(step.get("ok") is False for step in steps) else 0
+
+
+@host.command(cls=Command, example="opagent host upgrade gpu1", exits=_EXITS)
+@click.argument("machine")
+@click.option("--now", is_flag=True, help="Also while turns run there: they are interrupted.")
+@pass_app
+def upgrade(app: App, machine: str, now: bool) -> None:
+    """Let the daemon there run this version: at once where it is idle; else say what it waits for."""
+    _say(app, {"report": _there(app, "host/upgrade", machine, now=now)["report"]}, f"{machine} was asked to run this version")
+
+
+@host.command(cls=Command, example="opagent host forget gpu1 --purge", exits=_EXITS)
+@click.argument("machine")
+@click.option("--purge", is_flag=True, help="First remove everything of OpAgent there, but for conversations and bindings.")
+@click.option("--force", is_flag=True, help="With --purge: also while turns run there.")
+@pass_app
+def forget(app: App, machine: str, purge: bool, force: bool) -> None:
+    """Forget a machine here; its directories, its conversations and your known_hosts stay."""
+    if force and not purge:
+        raise Usage("--force says how to purge", hint=f"opagent host forget {shlex.quote(machine)} --purge --force")
+    if purge and not app.confirm(f"Remove OpAgent, its logs and its database from {machine}?"):
+        raise Usage("nothing was removed", "nobody said yes", f"opagent host forget {shlex.quote(machine)} --purge --yes")
+    answer = _there(app, "host/forget", machine, purge=purge, force=force)
+    _say(app, answer, f"{machine} is forgotten" if answer["forgotten"] or purge else f"{machine} was not known")
+
+
+def _there(app: App, method: str, machine: str, **more: Any) -> dict[str, Any]:
+    """Asked of the daemon here, which dials; a person may be asked meanwhile."""
+    said = {"machine": machine, "asks": app.interactive, **dialing(), **more}
+    with person(app):
+        return app.client.request(method, said, app.settings.timeout or FOREVER)
+
+
+def _say(app: App, answer: Mapping[str, Any], sentence: str) -> None:
+    if app.out.json:
+        app.out.result(answer)
+        return
+    report = answer.get("report")
+    for key, value in (report if isinstance(report, dict) else {}).items():
+        for each in value if isinstance(value, list) else [value]:
+            app.out.data(f"{key}: {each}")
+    app.out.talk(sentence)

@@ -1,0 +1,120 @@
+"""What the commands print with `--json`, as a table, and the JSON Schema made of it. Prints nothing.
+
+A field is `name: type`, `name?: type` where it may be missing. Types: str, int, number, bool, object, any, a name of THINGS, and
+`[type]`, `type|null`. More fields than these may come: a reader ignores what it does not know. A change that removes or
+renames one raises `output.SCHEMA`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from opagent.cli.output import SCHEMA
+
+THINGS = {
+    "error": "code: str, message: str, why?: str, hint?: str, exit: int",
+    "conversation": "id: str, workspace: str, path: str, agent: str, title: str, created: str, state: str, "
+                    "turns?: int, updated?: str, exists?: bool",
+    "turn": "id: str, message: str, conversation: str, author: str, text: str, state: str, queued_at: str, ended_at: str|null, "
+            "reason: str|null, usage: object",
+    "event": "conversation: str, seq: int, journal: int, turn: str|null, kind: str, at: str, body: object",
+    "approval": "id: str, conversation: str, turn: str|null, process: str, kind: str, subject: str, options: [option], "
+                "asked_at: str, expires_at: str|null, state: str, answered_by: str|null, answered_at: str|null, "
+                "reason: str|null, rule: str|null, workspace?: str, path?: str, agent?: str, host?: str|null",
+    "option": "id: str, name: str, kind: str",
+    "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
+               "since: str, turn: str|null, queued: int, restarts: int, sentence: str, memory?: int, cpu?: number, "
+               "processes?: int, waiting_for?: [str], ports?: [int], children?: [child], host?: str|null, stale?: str",
+    "asked": "name: str, answered: bool, seen: str, why?: str",
+    "child": "pid: int, parent: int, command: str",
+    "check": "name: str, ok: bool|null, sentence: str, hint?: str",
+    "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
+            "since?: str, why?: str",
+    "said": "id: str, role: str, author: str, at: str, text: str",
+    "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
+    "record": "path: str, state: str, digest: str, at: str, by: str",
+    "file": "path: str, needs_trust: [any], trusted: bool",
+    "value": "key: str, value: any, origin: str",
+    "capability": "kind: str, default: str, enforcement: str, rules: [rule]",
+    "rule": "effect: str, pattern: str, origin: str",
+}  # fmt: skip
+_STARTED = "seq: int, host: str, conversation: str, type: str, path: str, workspace: object"
+_TOLD = "seq: int, host: str, conversation: str, type: str, journal: int, turn: str|null, at: str, body: object"
+_QUEUED = "conversation: str, type: str, turn: turn, place: int"
+_STEERED = "turn: turn, how: str"
+_CONVERSATION = "conversation: conversation, saved?: str|null"
+
+# command -> the forms of its object; a command that streams prints one object a line, each in one of them
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "open": (_STARTED, _TOLD, _QUEUED),
+    "init": ("binding: str, git: [str]",),
+    "explain": ("workspace: str, focus: str, agent: str, trust: str, chain: [file], values: [value], capabilities: [capability], "
+                "launch: object, sandbox: object, notices: [str]",),
+    "trust": ("path: str, state: str, digest: str, question: [str], difference?: str", "records: [record]"),
+    "send": (_STARTED, _TOLD, _QUEUED, _STEERED),
+    "ps": ("processes: [process], hosts?: [asked]",),
+    "host list": ("hosts: [host]",),
+    "host add": ("host: host",),
+    "host check": ("steps: [check]",),
+    "host upgrade": ("report: any",),
+    "host forget": ("forgotten: bool, report: any",),
+    "logs": ("process: str, path: str, text: str",),
+    "stop": ("process: process",),
+    "restart": ("process: process",),
+    "wait": ("conversation: str, turn: turn|null",),
+    "approvals list": ("approvals: [approval]",),
+    "allow": ("approval: approval",),
+    "deny": ("approval: approval",),
+    "conversations list": ("conversations: [conversation]",),
+    "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),
+    "conversations new": (_CONVERSATION,),
+    "conversations fork": (_CONVERSATION,),
+    "conversations rebuild": (_CONVERSATION,),
+    "conversations queue": ("turns: [turn]",),
+    "conversations import": ("sessions: [session]", _CONVERSATION),
+    "conversations export": ("conversation: str, title?: str, agent?: str, created?: str, forked_from?: str, turns: [said]",),
+    "conversations merge": ("path: str, conflict: bool",),
+    "doctor": ("checks: [check]",),
+    "daemon start": ("pid: int, version: str, host: str",),
+    "daemon status": ("pid: int, version: str, protocol: int, started: str, socket: str, database: str, clients: int, "
+                      "conversations: int, processes: int, running: int",),
+}  # fmt: skip
+_PLAIN = {"str": "string", "int": "integer", "number": "number", "bool": "boolean", "object": "object"}
+
+
+def of(command: str) -> dict[str, Any]:
+    """The schema of what one command prints, whole: draft 7, with the definitions it needs. KeyError for one that prints none."""
+    used: dict[str, Any] = {}
+    forms = [_form(f"schema: int, {form}", used) for form in (*OUTPUTS[command], "error: error")]
+    for form in forms:
+        form["properties"]["schema"] = {"const": SCHEMA}
+    title = f"opagent {command} --json"
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": title, "anyOf": forms, "definitions": used}
+
+
+def _form(fields: str, used: dict[str, Any]) -> dict[str, Any]:
+    """An object; the things its fields are made of are added to `used`."""
+    named = [field.partition(": ") for field in fields.split(", ")]
+    properties = {name.removesuffix("?"): _type(kind, used) for name, _, kind in named}
+    return {"type": "object", "required": [name for name, _, _ in named if not name.endswith("?")], "properties": properties}
+
+
+def _type(kind: str, used: dict[str, Any]) -> dict[str, Any]:
+    if kind.endswith("|null"):
+        return {"anyOf": [_type(kind.removesuffix("|null"), used), {"type": "null"}]}
+    if kind.startswith("["):
+        return {"type": "array", "items": _type(kind[1:-1], used)}
+    if kind == "any":
+        return {}
+    if kind in _PLAIN:
+        return {"type": _PLAIN[kind]}
+    if kind not in used:
+        used[kind] = {}  # a thing may hold itself
+        used[kind] |= _form(THINGS[kind], used)
+    return {"$ref": f"#/definitions/{kind}"}
+
+
+def all_of(commands: Iterable[str]) -> dict[str, Any]:
+    """Command -> schema."""
+    return {command: of(command) for command in commands}

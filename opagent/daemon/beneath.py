@@ -1,0 +1,84 @@
+"""Reads and writes files of a workspace for an agent: real paths and opening without links; decides and asks nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from opagent import files
+from opagent.errors import FileRefused
+
+PATH_LIMIT = 4000  # bytes; checked before any directory on the way is made
+
+
+def real_path(workspace: str, path: str, last: bool) -> str:
+    """Where a path really leads, relative to the workspace; with `last` its last name too is followed where it is a link.
+
+    On this one the rules decide and this one is opened: a link would give a denied file another name. Raises ValueError
+    for a path that leaves the workspace.
+    """
+    if len(path.encode("utf-8", "replace")) > PATH_LIMIT:
+        raise ValueError("the path is too long")
+    inside = os.path.relpath(path, workspace) if os.path.isabs(path) else os.path.normpath(path)
+    if not path or "\0" in path or _leaves(inside):
+        raise ValueError(f"{path[:200]!r} is outside the workspace")
+    top = os.path.realpath(workspace)
+    folder, name = (inside, "") if last else os.path.split(inside)
+    relative = os.path.relpath(os.path.join(os.path.realpath(os.path.join(top, folder)), name), top)
+    if _leaves(relative):
+        raise ValueError(f"{path[:200]!r} leads out of the workspace")
+    return relative
+
+
+def _leaves(relative: str) -> bool:
+    return relative == ".." or relative.startswith("../")
+
+
+def read(workspace: str, relative: str, limit: int) -> bytes:
+    """A regular file of at most `limit` bytes. Raises FileRefused, OSError (ELOOP when a link was put there meanwhile)."""
+    with files.directory(workspace) as top:
+        fd = files.open_beneath(top, relative, os.O_RDONLY | os.O_NONBLOCK, links=False)
+        try:
+            return files.read_regular(fd, limit, relative)
+        finally:
+            os.close(fd)
+
+
+def write(workspace: str, relative: str, content: bytes) -> None:
+    """A temporary name in the same directory and a rename: whole or not at all, and never through a link of either kind."""
+    folder, name = os.path.split(relative)
+    with files.directory(workspace) as top:
+        _make_folders(top, folder)
+        there = _open_folder(top, folder)
+        try:
+            files.write_whole_at(there, name, content, _mode(there, name))
+        finally:
+            os.close(there)
+
+
+def _open_folder(top: int, folder: str) -> int:
+    return files.open_beneath(top, folder or ".", os.O_RDONLY | os.O_DIRECTORY, links=False)
+
+
+def _make_folders(top: int, folder: str) -> None:
+    here = ""
+    for part in folder.split("/") if folder else []:
+        parent, here = here, f"{here}/{part}" if here else part
+        try:
+            os.close(_open_folder(top, here))
+        except FileNotFoundError:
+            above = _open_folder(top, parent)
+            try:
+                os.mkdir(part, dir_fd=above)
+            finally:
+                os.close(above)
+
+
+def _mode(directory: int, name: str) -> int:
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0o644
+    if not stat.S_ISREG(found.st_mode):
+        raise FileRefused(f"{name} is not a regular file")
+    return stat.S_IMODE(found.st_mode)

@@ -1,0 +1,107 @@
+"""Who can write a conversation file, and so for whom its ticks and gestures speak; reads owners, modes and the user's
+configuration, never the file's own words.
+
+API: `rights(workspace, path) -> Rights`, `now(conversation) -> Rights`, `strangers(directory, path)`, `Rights`, `Writer`.
+
+(Design: "Approvals and questions in the file" (e), "When a gesture counts" 2.)
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from opagent import files
+from opagent.errors import OpAgentError
+
+if TYPE_CHECKING:
+    from opagent.daemon.conversation import Conversation
+    from opagent.daemon.workspace import Workspace
+
+_ACCESS_LIST = "system.posix_acl_access"
+
+
+class Writer(enum.Enum):
+    """Who may have written what stands in the file."""
+
+    PERSON = "person"  # nobody but the user: a tick is an answer
+    AGENTS = "agents"  # an agent that runs too: a message is sent, as from `file`; a tick does not count
+    OTHERS = "others"  # somebody else too: nothing in it counts
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    writer: Writer
+    reason: str = ""  # a sentence, where it is not the person alone
+
+    @property
+    def ticks(self) -> bool:
+        return self.writer is Writer.PERSON
+
+    @property
+    def sends(self) -> bool:
+        return self.writer is not Writer.OTHERS
+
+    @property
+    def author(self) -> str:
+        """Of a message that was found in the file."""
+        return f"human:{os.getuid()}" if self.ticks else "file"
+
+
+def rights(workspace: Workspace, path: str) -> Rights:
+    """For the file of a conversation, and all directories from the workspace down to it."""
+    if problem := strangers(workspace.path, path):
+        return Rights(Writer.OTHERS, problem)
+    if agents_write(workspace) and not _accepted_unsandboxed(workspace):
+        return Rights(Writer.AGENTS, "no sandbox keeps agents from writing this file")
+    return Rights(Writer.PERSON)
+
+
+def strangers(directory: str, path: str) -> str:
+    """Why somebody else may have written a file, or empty; judged with all directories from `directory` down to it."""
+    for place in _places(os.path.realpath(directory), os.path.realpath(path)):
+        try:
+            problem = files.owner_problem(place, os.stat(place)) or _listed(place)
+        except OSError as error:
+            problem = f"{place}: {error.strerror}"
+        if problem:
+            return problem
+    return ""
+
+
+def now(conversation: Conversation) -> Rights:
+    """With the user's configuration as it is at this moment."""
+    try:
+        workspace = conversation.shared.look_again(conversation.record)
+    except OpAgentError as error:
+        return Rights(Writer.OTHERS, str(error))
+    return rights(workspace, conversation.record.path)
+
+
+def agents_write(workspace: Workspace) -> bool:
+    """Whether an agent that runs in the workspace can write its conversations. The sandbox will say no, where there is one."""
+    return True
+
+
+def _accepted_unsandboxed(workspace: Workspace) -> bool:
+    """A binding cannot say so: there the key is a load error."""
+    return workspace.binding.approvals.get("in_file") == "unsandboxed"
+
+
+def _places(workspace: str, path: str) -> Iterator[str]:
+    yield path
+    while path != workspace and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+        yield path
+
+
+def _listed(place: str) -> str | None:
+    """An access list may let anybody write; what the mode says of the group is its mask then."""
+    try:
+        found = os.listxattr(place)
+    except OSError:  # a file system without attributes has no such lists
+        return None
+    return f"{place} has an access list" if _ACCESS_LIST in found else None

@@ -1,0 +1,112 @@
+"""What a person does with the machines themselves: name one, look whether it is fit, bring it up to date, forget it.
+
+API: `METHODS`. A look dials anew, so that it tells what is so now; the link that others use is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from opagent.daemon.params import Params, maybe, text
+from opagent.daemon.server import Client
+from opagent.errors import HostUnreachable, OpAgentError, Usage
+from opagent.store import machines as rows
+from opagent.store.machines import Machine
+from opagent.target import machine
+
+if TYPE_CHECKING:
+    from opagent.daemon.host import Host
+    from opagent.remote.bootstrap import Landed
+
+Result = Mapping[str, Any]
+TRANSPORTS = ("asyncssh", "openssh", "command")
+_SKEW = 30.0  # seconds between two clocks that are worth a word
+
+
+async def host_list(host: Host, client: Client, params: Params) -> Result:
+    return {"hosts": host.links.listed()}
+
+
+async def host_add(host: Host, client: Client, params: Params) -> Result:
+    """Keep a name, and how its machine is reached. Nothing is dialed."""
+    host.refuse_agents(client)
+    name = machine(text(params, "name")).machine
+    target = machine(maybe(params, "target") or name).machine
+    words = params.get("command") or []
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+        raise Usage("the command must be a list of words", hint="opagent host add --help")
+    transport = "command" if words else maybe(params, "transport") or ""
+    if transport and (transport not in TRANSPORTS or (transport == "command" and not words)):
+        raise Usage(f"no transport {transport!r}", "asyncssh, openssh, or --command WORDS", "opagent host add --help")
+    said = {"transport": transport, "command": words, "python": maybe(params, "python") or ""}
+    record = Machine(name, target, {key: value for key, value in said.items() if value})
+    host.links.drop(name)
+    await host.database.write(lambda db: rows.put(db, record), barrier=True)
+    return {"host": record.as_json()}
+
+
+async def host_check(host: Host, client: Client, params: Params) -> Result:
+    """Step by step, as far as it goes: `{steps: [{name, ok, sentence, hint?}]}`."""
+    host.refuse_agents(client)
+    began = time.monotonic()
+    try:
+        landed, identity = await _landed(host, client, params, "check")
+    except OpAgentError as error:
+        return {"steps": [{"name": error.code, "ok": False, "sentence": str(error), "hint": error.hint}]}
+    facts, report = landed.facts, landed.report if isinstance(landed.report, dict) else {}
+    took = time.monotonic() - began
+    steps = [
+        {"name": "reached", "ok": True, "sentence": f"as {facts.user} on {facts.host_name} in {took:.1f} s, {identity}"},
+        {"name": "interpreter", "ok": True, "sentence": f"{facts.python_version} at {facts.python}"},
+    ]
+    told, at = report.get("steps"), report.get("at")
+    steps += [dict(step) for step in (told if isinstance(told, list) else []) if isinstance(step, dict)]
+    if isinstance(at, int | float):
+        apart = abs(time.time() - at - took / 2)
+        word = "agree" if apart < _SKEW else f"are {apart:.0f} s apart; nothing of OpAgent depends on it"
+        steps.append({"name": "clock", "ok": True if apart < _SKEW else None, "sentence": f"the clocks {word}"})
+    return {"steps": steps}
+
+
+async def host_upgrade(host: Host, client: Client, params: Params) -> Result:
+    """The daemon there runs this very code afterwards: at once where it is idle, or where `now` says so."""
+    host.refuse_agents(client)
+    landed, _ = await _landed(host, client, params, "upgrade-now" if params.get("now") else "upgrade")
+    return {"report": landed.report}
+
+
+async def host_forget(host: Host, client: Client, params: Params) -> Result:
+    """What is known of it here; with `purge` first everything of ours there, but for conversations and bindings."""
+    host.refuse_agents(client)
+    name = machine(text(params, "machine")).machine
+    report = None
+    if params.get("purge"):
+        landed, _ = await _landed(host, client, params, "purge-now" if params.get("force") else "purge")
+        report = landed.report
+    host.links.drop(name)
+    known = await host.database.write(lambda db: rows.remove(db, name), barrier=True)
+    return {"forgotten": known, "report": report}
+
+
+async def _landed(host: Host, client: Client, params: Params, verb: str) -> tuple[Landed, str]:
+    """The answer of a fresh landing to a verb, and the identity of the machine. Raises HostUnreachable and its kinds."""
+    name = machine(text(params, "machine")).machine
+    working = asyncio.ensure_future(host.links.landed(name, client, params, verb))
+    gone = asyncio.ensure_future(client.gone.wait())
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HostUnreachable("nobody waits for it any more")
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = {
+    "host/list": host_list, "host/add": host_add, "host/check": host_check, "host/upgrade": host_upgrade,
+    "host/forget": host_forget,
+}  # fmt: skip

@@ -1,0 +1,325 @@
+"""Directories here whose conversations live on another machine: their files stand here too, and are kept in step.
+
+API: `Mirrors`, one per daemon: `begin`, `resume`, `end`, `wake`, `holds`, `refuse`, `listed`, `machines`, `close`. A mirror
+dials nothing: it asks for a connection from time to time, and gets one where somebody has made it. (Design: "The mirror".)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opagent import paths
+from opagent.daemon import mirrorstate, whereabouts
+from opagent.daemon.mirrorfile import LIMIT, MirroredFile
+from opagent.daemon.mirrorstate import State
+from opagent.daemon.peer import Peer, connect
+from opagent.document import draft, edit, frontmatter
+from opagent.document.draft import Gesture
+from opagent.document.names import free_name, new_conversation
+from opagent.errors import Conflict, FileRefused, OpAgentError
+from opagent.store import mirrors as rows
+from opagent.store.events import timestamp
+from opagent.store.mirrors import Mirrored
+from opagent.watch import workfiles
+from opagent.watch.changes import relevant
+from opagent.watch.observer import Observer
+from opagent.watch.settled import locate, settled_read
+
+if TYPE_CHECKING:
+    from opagent.daemon.host import Host
+
+log = logging.getLogger(__name__)
+
+Factory = Callable[[], Awaitable[Peer]]
+MOST = 1000  # conversations of one mirror
+AT_ONCE = 4  # that are read or sent at the same time
+FIRST, SLOWEST = 1.0, 30.0  # seconds between two questions for a connection
+
+
+class Mirror:
+    """One directory. Made by `Mirrors.begin`."""
+
+    def __init__(self, host: Host, directory: Path, remote: str, factory: Factory, name: str, conversations: str) -> None:
+        self.directory, self.remote, self.name = directory, remote, name
+        self.folder = _beneath(directory, conversations)
+        self.states = mirrorstate.folder(directory)
+        self.spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]] = host.shared.spawn
+        self.peer: Peer | None = None
+        self.closing = False
+        self.turnstile = asyncio.Semaphore(AT_ONCE)
+        self.files = {ident: MirroredFile(self, ident, state) for ident, state in mirrorstate.known(self.states)}
+        self._factory = factory
+        self._wake = asyncio.Event()
+        self._standing: dict[str, str] | None = None
+
+    # ---- the other side --------------------------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """For ever: while there is a connection, what changes on either side goes to the other."""
+        pause = FIRST
+        while not self.closing:
+            try:
+                peer = await self._factory()
+                pause = FIRST
+                await self._linked(peer)
+            except (OSError, OpAgentError) as error:
+                log.debug("%s: %s", self.name, error)
+            self.peer = None
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            pause = min(SLOWEST, 2 * pause)
+
+    def wake(self) -> None:
+        """There may be a connection now."""
+        self._wake.set()
+
+    async def _linked(self, peer: Peer) -> None:
+        try:
+            await peer.request("document/watch", {"path": self.remote})
+            answer = await peer.request("document/list", {"path": self.remote})
+            listed = answer.get("documents")
+            self.peer = peer
+            for said in (listed if isinstance(listed, list) else [])[:MOST]:
+                self._told(said)
+            for file in self.files.values():
+                file.poke()
+            async for method, said in peer.notes():
+                if method == "document":
+                    self._told(said)
+        finally:
+            self.peer = None
+            peer.close()
+
+    def _told(self, said: Any) -> None:
+        """The other side says what a conversation's file holds."""
+        if not isinstance(said, Mapping):
+            return
+        ident, there = str(said.get("conversation")), said.get("digest")
+        if not frontmatter.is_id(ident) or not (there is None or isinstance(there, str)):
+            return
+        file = self.files.get(ident)
+        if file is None:
+            if there is None or len(self.files) >= MOST:
+                return
+            file = self.files[ident] = MirroredFile(self, ident, State(_local(str(said.get("path")), ident)))
+        if there is None and file.there is not None:
+            log.info("%s is gone on %s; it stays here", file.path, self.name)
+        file.there = there
+        file.poke()
+
+    # ---- here ------------------------------------------------------------------------------------------------------------
+
+    async def standing(self) -> dict[str, str]:
+        """The conversations whose files were here before anything was known of them, and their paths."""
+        if self._standing is None:
+            found = await asyncio.to_thread(whereabouts.known, str(self.folder))
+            self._standing = {ident: os.path.relpath(path, self.folder) for ident, path in found.items()}
+        return self._standing
+
+    def free_path(self, wanted: str) -> str:
+        """A path beneath the directory of conversations that nothing has; no link is on the way to it."""
+        folder, name = os.path.split(wanted)
+        there = self.folder / folder
+        if os.path.realpath(there) != str(there) or (there.exists() and not there.is_dir()):
+            folder, there = "", self.folder
+        taken = {each.lower() for each in os.listdir(there)} if there.is_dir() else set()
+        return os.path.join(folder, free_name(name.removesuffix(".md"), lambda other: other.lower() in taken))
+
+    def forget(self, file: MirroredFile) -> None:
+        """It was begun here, and taken away again before anybody there knew it."""
+        self.files.pop(file.ident, None)
+        (self.states / file.ident).unlink(missing_ok=True)
+
+    def noticed(self, path: str) -> None:
+        """Something happened to a file here. Called on the loop."""
+        for file in self.files.values():
+            if file.path == path:
+                file.poke()
+                return
+        if not self.closing:
+            self.spawn(self._arrived(path), f"look at {os.path.basename(path)}")
+
+    async def _arrived(self, path: str) -> None:
+        """A file that nobody knows: one of ours that was moved, or a text that is to be sent."""
+        try:
+            reading = await settled_read(locate(self.directory, Path(path)), 1.0)
+            content = reading.content
+        except (OSError, OpAgentError) as error:
+            log.info("%s: %s", path, error)
+            return
+        ident = frontmatter.conversation_id(content)
+        if file := self.files.get(ident):
+            file.poke()
+        elif not ident and _sends(content) and not any(each.path == path for each in self.files.values()):
+            ident = new_conversation(secrets.token_bytes(16))
+            state = State(os.path.relpath(path, self.folder), new=True)
+            mirrorstate.store(self.states, ident, state)
+            self.files[ident] = MirroredFile(self, ident, state)
+            self.files[ident].poke()
+
+    async def close(self) -> None:
+        self.closing = True
+        self.wake()
+        if self.peer is not None:
+            self.peer.close()
+        await asyncio.gather(*(file.idle() for file in self.files.values()))
+
+
+class Mirrors:
+    """One per daemon."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._known = {row.directory: row for row in host.database.read(rows.listed)}
+        self._mirrors: dict[str, Mirror] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.observer = Observer(host.shared.spawn, self._noticed)
+
+    async def begin(
+        self,
+        local_directory: str,
+        remote_path: str,
+        peer_factory: Factory | None,
+        name: str,
+        conversations: str = paths.CONVERSATIONS,
+    ) -> Mirror:
+        """From now on the directory holds the conversation files of `remote_path` on the machine `name`; also after a restart.
+
+        `peer_factory` gives a connection where there is one, and raises HostUnreachable where there is none: it is asked again
+        and again; None: by the link that this daemon has to that machine, while it has one. Raises Conflict where another daemon
+        works in the directory or it mirrors another one, NotPrivate, FileRefused, OSError.
+        """
+        directory = os.path.realpath(local_directory)
+        wanted = Mirrored(directory, name, remote_path, conversations, timestamp())
+        known = self._known.get(directory)
+        if known is not None and (known.machine, known.path) != (name, remote_path):
+            what = f"{directory} mirrors {known.machine}:{known.path}"
+            raise Conflict(what, "a directory mirrors one other", f"opagent open {known.machine}:{known.path}")
+        if mirror := self._mirrors.get(directory):
+            mirror.wake()
+            return mirror
+        self._host.shared.ownership.take(directory)
+        workfiles.prepare(Path(directory))
+        mirror = Mirror(self._host, Path(directory), remote_path, peer_factory or _by_link(name), name, conversations)
+        await self._host.database.write(lambda db: rows.put(db, known or wanted), barrier=True)
+        self._known[directory], self._mirrors[directory] = known or wanted, mirror
+        self._host.watching.leave(str(mirror.folder))
+        self._tasks[directory] = self._host.shared.spawn(self._keep(mirror), f"mirror of {name}")
+        return mirror
+
+    async def resume(self) -> None:
+        """Those that an earlier daemon had. Nothing is dialed for them."""
+        for row in list(self._known.values()):
+            try:
+                await self.begin(row.directory, row.path, None, row.machine, row.conversations)
+            except (OSError, OpAgentError) as error:  # the directory is gone, or somebody else's
+                log.info("%s is not mirrored: %s", row.directory, error)
+
+    async def end(self, directory: str) -> bool:
+        """It is a mirror no longer; its files stay. Whether it was one."""
+        real = os.path.realpath(directory)
+        self._known.pop(real, None)
+        if mirror := self._mirrors.pop(real, None):
+            await mirror.close()
+            self._tasks.pop(real).cancel()
+            self.observer.unwatch(str(mirror.folder))
+        return await self._host.database.write(lambda db: rows.remove(db, real), barrier=True)
+
+    async def _keep(self, mirror: Mirror) -> None:
+        await self.observer.watch(str(mirror.folder)).ready.wait()
+        for file in list(mirror.files.values()):
+            file.poke()
+        await mirror.keep()
+
+    def holds(self, path: str) -> bool:
+        """Whether a path is in a mirror: its conversations are none of ours."""
+        real = os.path.realpath(path)
+        return any(real == directory or real.startswith(directory + "/") for directory in self._known)
+
+    def refuse(self, path: str) -> None:
+        """Raises Conflict for a path in a mirror."""
+        real = os.path.realpath(path)
+        for known in self._known.values():
+            if real == known.directory or real.startswith(known.directory + "/"):
+                there = f"{known.machine}:{known.path}"
+                raise Conflict(f"{path} is a mirror", f"its conversations live in {there}", f"opagent open {there}")
+
+    def machines(self) -> set[str]:
+        """Whose directories stand here."""
+        return {mirror.name for mirror in self._mirrors.values()}
+
+    def wake(self, name: str = "") -> None:
+        """There may be a connection to the machine `name` now, or to any."""
+        for mirror in self._mirrors.values():
+            if name in ("", mirror.name):
+                mirror.wake()
+
+    def wanted(self) -> bool:
+        """Whether one is connected, so that what happens on either side goes to the other."""
+        return any(mirror.peer is not None for mirror in self._mirrors.values())
+
+    def listed(self) -> list[dict[str, Any]]:
+        """For `mirror/list`."""
+        found = []
+        for row in self._known.values():
+            mirror = self._mirrors.get(row.directory)
+            files = list(mirror.files.values()) if mirror is not None else []
+            found.append(
+                {
+                    "directory": row.directory, "machine": row.machine, "path": row.path,
+                    "connected": mirror is not None and mirror.peer is not None, "files": len(files),
+                    "waiting": [file.path for file in files if file.waits],
+                    "problems": [{"path": file.path, "problem": file.problem} for file in files if file.problem],
+                }
+            )  # fmt: skip
+        return found
+
+    async def close(self) -> None:
+        await asyncio.gather(*(mirror.close() for mirror in self._mirrors.values()))
+        for task in self._tasks.values():
+            task.cancel()
+        await self.observer.close()
+
+    def _noticed(self, path: str) -> None:
+        for mirror in self._mirrors.values():
+            if path.startswith(f"{mirror.folder}/"):
+                mirror.noticed(path)
+                return
+
+
+def _by_link(machine: str) -> Factory:
+    return lambda: connect(paths.machine_socket(machine))
+
+
+def _beneath(directory: Path, conversations: str) -> Path:
+    """The directory of conversations, made where it is missing. Raises FileRefused for a link out of here."""
+    folder = Path(os.path.realpath(directory / conversations))
+    if not folder.is_relative_to(directory):
+        raise FileRefused(f"{directory / conversations} leads out of {directory}", f"to {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _local(path: str, ident: str) -> str:
+    """What a file is called here that is called so there; a name that is not plain is not used."""
+    pieces = path.split("/")
+    plain = all(piece.isprintable() and "\\" not in piece and len(os.fsencode(piece)) <= 200 for piece in pieces)
+    ok = plain and len(pieces) <= 2 and relevant(path) and not {"", ".", ".."}.intersection(pieces)
+    return path if ok else f"{ident}.md"
+
+
+def _sends(content: bytes) -> bool:
+    """Whether a file that no conversation has is to become one."""
+    if len(content) > LIMIT or frontmatter.get(content, "part"):
+        return False
+    return draft.read(edit.load(content).draft(getpass.getuser())).gesture is Gesture.SEND

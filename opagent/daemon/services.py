@@ -1,0 +1,271 @@
+"""The client services of ACP for a runtime that asks for them: files beneath the workspace, terminals; each under the policy.
+
+Off unless `runtime.yaml` says `client: [fs, terminal]`. A file is opened beneath the workspace's descriptor, whatever
+links say; the decision is taken on our action, never on what the agent calls it. A command is always asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opagent import jsonrpc
+from opagent.acp.connection import Asked
+from opagent.acp.messages import REQUEST_CANCELLED, as_dict, as_list, as_text
+from opagent.acp.permission import Permission, read_permission
+from opagent.daemon import beneath, questions
+from opagent.daemon.approvals import Question
+from opagent.errors import FileRefused, OpAgentError
+from opagent.model import Approval, ApprovalId, ApprovalState, Effect
+from opagent.process.supervisor import Launch, Process
+
+if TYPE_CHECKING:
+    from opagent.daemon.agent import Agent
+    from opagent.daemon.conversation import Conversation
+
+READ_LIMIT = 8 * 2**20
+WORDS = 300  # characters of an error that the agent is told
+OUTPUT_LIMIT = 2**20  # bytes of a terminal's output that are kept, newest last
+TERMINALS = 16
+_NOT_FOUND, _DENIED, _INVALID = -32002, -32003, jsonrpc.INVALID_PARAMS
+
+
+@dataclass(slots=True)
+class Terminal:
+    """A command that the agent runs through us."""
+
+    process: Process
+    limit: int
+    output: bytearray = field(default_factory=bytearray)
+    truncated: bool = False
+    waiting: list[jsonrpc.Id] = field(default_factory=list)
+    status: dict[str, Any] | None = None
+
+
+class Services:
+    """One per running agent that asked for services."""
+
+    def __init__(self, conversation: Conversation, agent: Agent) -> None:
+        self._c, self._agent = conversation, agent
+        self._terminals: dict[str, Terminal] = {}
+        self._asked: dict[ApprovalId, tuple[Asked, str]] = {}  # with the real path that was decided on
+
+    def takes(self, method: str) -> bool:
+        service = method.partition("/")[0]
+        return service in ("fs", "terminal") and service in self._agent.role.services
+
+    async def serve(self, request: Asked) -> None:
+        """Answer now, or ask a person first."""
+        params = request.params
+        try:
+            match request.method:
+                case "fs/read_text_file":
+                    await self._decided(request, "read", self._real(params, last=True))
+                case "fs/write_text_file":
+                    await self._decided(request, "write", self._real(params, last=False))
+                case "terminal/create":
+                    await self._ask(request, _command(params), "commands outside a sandbox are always asked")
+                case "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
+                    await self._terminal(request, self._terminals[as_text(params.get("terminalId"))])
+                case _:
+                    self._agent.refuse(request.id, jsonrpc.METHOD_NOT_FOUND, f"no method {request.method!r}")
+        except KeyError:
+            self._agent.refuse(request.id, _NOT_FOUND, "no such terminal")
+        except ValueError as error:
+            self._agent.refuse(request.id, _INVALID, str(error))
+
+    def _real(self, params: dict[str, Any], last: bool) -> str:
+        return beneath.real_path(self._c.workspace.path, as_text(params.get("path")), last)
+
+    async def _decided(self, request: Asked, kind: str, relative: str) -> None:
+        decision = self._c.workspace.decide(kind, relative)
+        if decision.effect is Effect.ASK:
+            changes = [await asyncio.to_thread(self._change, relative, request.params)] if kind == "write" else []
+            permission = _permission(kind, {"command": f"{kind} {relative}"}, changes)
+            await self._ask(request, permission, decision.rule, relative)
+        elif decision.effect is Effect.DENY:
+            self._agent.refuse(request.id, _DENIED, f"{kind} of {relative} is denied by {decision.rule}")
+        else:
+            await self._perform(request, relative)
+
+    async def _ask(self, request: Asked, permission: Permission, rule: str, relative: str = "") -> None:
+        running = self._c.current
+        if running is None:
+            self._agent.refuse(request.id, _DENIED, "nobody can be asked outside a turn")
+            return
+        remembered = self._c.shared.approvals.remembered(self._c.record.id, permission)
+        if remembered is Effect.ALLOW:
+            await self._perform(request, relative)
+            return
+        if remembered is Effect.DENY:
+            self._agent.refuse(request.id, _DENIED, "denied by your earlier answer in this conversation")
+            return
+        approval = await questions.put(self._c, running, request, Question.of(permission, rule))
+        self._asked[approval.id] = request, relative
+
+    def taken_back(self, ident: jsonrpc.Id) -> None:
+        """The agent no longer waits for the end of a command."""
+        for terminal in self._terminals.values():
+            if ident in terminal.waiting:
+                terminal.waiting.remove(ident)
+                self._agent.refuse(ident, REQUEST_CANCELLED, "taken back")
+
+    async def answered(self, approval: Approval) -> None:
+        """A person's answer to one of our questions."""
+        request, relative = self._asked.pop(approval.id, (None, ""))
+        if request is None:
+            return
+        if approval.state is ApprovalState.ALLOWED:
+            await self._perform(request, relative)
+        else:
+            self._agent.refuse(request.id, _DENIED, f"{approval.state.value} by {approval.answered_by}")
+
+    async def _perform(self, request: Asked, relative: str) -> None:
+        """Do it; a file is the one decided on, by its real path, whatever has become of the links to it."""
+        try:
+            match request.method:
+                case "fs/read_text_file":
+                    result = await asyncio.to_thread(self._read, relative, request.params)
+                case "fs/write_text_file":
+                    result = await asyncio.to_thread(self._write, relative, request.params)
+                case _:
+                    result = await self._create(request.params)
+        except FileNotFoundError:
+            self._agent.refuse(request.id, _NOT_FOUND, "no such file")
+        except ValueError as error:
+            self._agent.refuse(request.id, _INVALID, str(error)[:WORDS])
+        except (OSError, OpAgentError) as error:
+            self._agent.refuse(request.id, _DENIED, (getattr(error, "strerror", None) or str(error))[:WORDS])
+        else:
+            self._agent.answer(request.id, result)
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def _read(self, relative: str, params: dict[str, Any]) -> dict[str, Any]:
+        text = beneath.read(self._c.workspace.path, relative, READ_LIMIT).decode("utf-8", "replace")
+        first, count = params.get("line"), params.get("limit")
+        if first is None and count is None:
+            return {"content": text}
+        lines = text.splitlines(keepends=True)
+        start = max(0, (first if isinstance(first, int) else 1) - 1)
+        return {"content": "".join(lines[start : start + count if isinstance(count, int) else None])}
+
+    def _change(self, relative: str, params: dict[str, Any]) -> dict[str, str]:
+        """What would become of the file, as a person is shown it; of one that cannot be read nothing is shown as taken out."""
+        try:
+            old = beneath.read(self._c.workspace.path, relative, READ_LIMIT).decode("utf-8", "replace")
+        except (OSError, FileRefused):
+            old = ""
+        return {"type": "diff", "path": relative, "oldText": old, "newText": as_text(params.get("content"))}
+
+    def _write(self, relative: str, params: dict[str, Any]) -> dict[str, Any]:
+        beneath.write(self._c.workspace.path, relative, as_text(params.get("content")).encode("utf-8", "replace"))
+        return {}
+
+    # ---- terminals ---------------------------------------------------------------------------------------------------
+
+    async def _create(self, params: dict[str, Any]) -> dict[str, Any]:
+        if len(self._terminals) >= TERMINALS:
+            raise ValueError(f"more than {TERMINALS} terminals")
+        cwd = as_text(params.get("cwd")) or self._c.workspace.path
+        if os.path.commonpath([os.path.realpath(cwd), self._c.workspace.path]) != self._c.workspace.path:
+            raise ValueError("the directory of a terminal must lie in the workspace")
+        argv = _argv(params)
+        env = {**self._c.workspace.environment_of(self._c.record, self._agent.id), **_variables(params)}
+        name = self._c.shared.new_process()
+        log = Path(os.devnull)
+        process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log))
+        limit = params.get("outputByteLimit")
+        terminal = Terminal(process, min(limit, OUTPUT_LIMIT) if isinstance(limit, int) and limit > 0 else OUTPUT_LIMIT)
+        self._terminals[name] = terminal
+        await process.close_stdin()
+        self._c.shared.spawn(self._follow(terminal), f"terminal-{name}")
+        return {"terminalId": name}
+
+    async def _follow(self, terminal: Terminal) -> None:
+        while data := await terminal.process.read():
+            terminal.output += data
+            if len(terminal.output) > terminal.limit:
+                del terminal.output[: len(terminal.output) - terminal.limit]
+                terminal.truncated = True
+        report = await terminal.process.wait()
+        name = _signal(report.signal) if report.signal else None
+        terminal.status = {"exitCode": report.code, "signal": name}
+        terminal.output += report.stderr_tail.encode()
+        for ident in terminal.waiting:
+            self._agent.answer(ident, terminal.status)
+
+    async def _terminal(self, request: Asked, terminal: Terminal) -> None:
+        match request.method:
+            case "terminal/output":
+                kept = _whole_letters(terminal.output) if terminal.truncated else terminal.output
+                text = kept.decode("utf-8", "replace")
+                self._agent.answer(request.id, {"output": text, "truncated": terminal.truncated, "exitStatus": terminal.status})
+            case "terminal/wait_for_exit":
+                if terminal.status is not None:
+                    self._agent.answer(request.id, terminal.status)
+                else:
+                    terminal.waiting.append(request.id)
+            case _:
+                if request.method == "terminal/release":
+                    del self._terminals[as_text(request.params.get("terminalId"))]
+                if terminal.status is None:
+                    await terminal.process.stop(stdin=0.0, term=1.0)
+                self._agent.answer(request.id, {})
+
+    async def close(self) -> None:
+        """The agent is gone: so are its commands."""
+        for terminal in self._terminals.values():
+            await terminal.process.stop(stdin=0.0, term=0.0)
+        self._terminals.clear()
+
+
+def _signal(number: int) -> str:
+    """Its name; a real-time signal has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def _argv(params: dict[str, Any]) -> tuple[str, ...]:
+    """The command and its arguments; a command line without arguments goes to the shell, as agents expect."""
+    command, words = as_text(params.get("command")), [as_text(word) for word in as_list(params.get("args"))]
+    if not command:
+        raise ValueError("no command")
+    return (command, *words) if words or not any(c.isspace() for c in command) else ("/bin/sh", "-c", command)
+
+
+def _variables(params: dict[str, Any]) -> dict[str, str]:
+    """What the agent sets for a command; a person has seen it. Ours stay ours: by them the command ends with its agent."""
+    pairs = [(as_text(as_dict(one).get("name")), as_text(as_dict(one).get("value"))) for one in as_list(params.get("env"))]
+    return {name: value for name, value in pairs if name and not name.startswith("OPAGENT_") and "=" not in name}
+
+
+def _command(params: dict[str, Any]) -> Permission:
+    """What a person is asked: the command with its arguments, and its directory and variables where the agent names them."""
+    line, words = as_text(params.get("command")), [as_text(word) for word in as_list(params.get("args"))]
+    where, variables = as_text(params.get("cwd")), _variables(params)
+    more = {key: value for key, value in {"cwd": where, "env": variables}.items() if value}
+    return _permission("execute", {"command": [line, *words] if words else line, **more})
+
+
+def _permission(kind: str, raw: dict[str, Any], changes: Sequence[dict[str, str]] = ()) -> Permission:
+    options = [
+        {"optionId": "allow", "name": "Allow once", "kind": "allow_once"},
+        {"optionId": "deny", "name": "Deny", "kind": "reject_once"},
+    ]
+    call = {"kind": kind, "rawInput": raw, "content": list(changes)}
+    found = read_permission({"toolCall": call, "options": options}, {})
+    assert found is not None
+    return found
+
+
+def _whole_letters(output: bytearray) -> bytearray:
+    """Without the end of a letter whose beginning was cut off."""
+    return output[:3].lstrip(bytes(range(0x80, 0xC0))) + output[3:]

@@ -1,0 +1,103 @@
+"""What every conversation of the daemon shares: database, journal, clocks, ids, tasks; starts nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from opagent.daemon.approvals import Approvals
+from opagent.daemon.documents import Documents
+from opagent.daemon.ownership import Ownership
+from opagent.daemon.redaction import Known
+from opagent.document.names import new_id
+from opagent.errors import NotFound
+from opagent.model import Conversation, ExitReport, ProcessId, ProcessState
+from opagent.store import processes
+from opagent.store.database import Database
+from opagent.store.events import Journal, timestamp
+
+if TYPE_CHECKING:
+    from opagent.daemon.agent import Agent
+    from opagent.daemon.conversation import Conversation as Actor
+    from opagent.daemon.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+class Shared:
+    """`boot` names this boot of the kernel: a recorded pid of another boot is somebody else."""
+
+    def __init__(self, database: Database, journal: Journal, tasks: asyncio.TaskGroup, boot: str) -> None:
+        self.database, self.journal, self.boot = database, journal, boot
+        self._tasks = tasks
+        self.approvals = Approvals(self)
+        self.ownership = Ownership()
+        self.known = Known()
+        self.documents = Documents()
+        self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
+        self.closing = False  # nothing is started any more
+        self.store_refuses: Callable[[str], None] = lambda conversation: None
+        self.look_again: Callable[[Conversation], Workspace]  # the directory of a conversation as it is now
+        self.fork: Callable[[Conversation, str | None], Awaitable[Conversation]]  # a conversation up to a turn, as a new one
+        self.conversation_idle: Callable[[Actor], None] = lambda conversation: None
+
+    def now(self) -> str:
+        return timestamp()
+
+    def clock(self) -> float:
+        """Seconds, monotonic."""
+        return asyncio.get_running_loop().time()
+
+    def chance(self) -> float:
+        """0 <= x < 1, for back-off."""
+        return secrets.randbelow(10_000) / 10_000
+
+    def new_id(self, kind: str, known: Callable[[Any, str], object] | None = None) -> str:
+        """An id that `known` (a look-up of the store) does not find."""
+        while True:
+            drawn = new_id(kind, secrets.token_bytes(16))
+            try:
+                if known is None or self.database.read(lambda db: known(db, drawn)) is None:  # noqa: B023
+                    return drawn
+            except NotFound:
+                return drawn
+
+    def new_process(self) -> ProcessId:
+        return ProcessId(self.new_id("process", lambda db, drawn: processes.get(db, ProcessId(drawn))))
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task whose failure is logged and goes no further: one agent's trouble must not end the daemon."""
+        return self._tasks.create_task(_contained(work, name), name=name)
+
+    async def process_starts(self, agent: Agent, conversation: Conversation) -> None:
+        """Before the spawn: what a daemon that dies right after it leaves is found by the id in its environment."""
+        row = processes.ProcessRecord(
+            id=agent.id, pid=0, started=0.0, boot=self.boot, conversation=conversation.id,
+            workspace=conversation.workspace, runtime=agent.role.runtime, agent=conversation.agent,
+            state=ProcessState.STARTING, since=self.now(),
+        )  # fmt: skip
+        await self.database.write(lambda db: processes.put(db, row))
+
+    async def process_started(self, agent: Agent) -> None:
+        process = agent.process
+        assert process is not None
+
+        def change(db: Any) -> None:
+            processes.put(db, replace(processes.get(db, agent.id), pid=process.pid, started=float(process.start_time)))
+
+        await self.database.write(change)
+
+    async def process_ended(self, agent: Agent, report: ExitReport | None) -> None:
+        reason = report.sentence() if report else "never started"
+        await self.database.write(lambda db: processes.move(db, agent.id, ProcessState.STOPPED, self.now(), reason))
+
+
+async def _contained(work: Coroutine[Any, Any, None], name: str) -> None:
+    try:
+        await work
+    except Exception:  # the outer edge of a task
+        log.exception("task %s", name)

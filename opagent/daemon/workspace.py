@@ -1,0 +1,269 @@
+"""One opened directory: its binding as it is now, whether it may act, and how its agents are launched; starts nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from opagent import files, paths
+from opagent.acp.permission import Permission
+from opagent.binding import load
+from opagent.daemon.agent import Role
+from opagent.daemon.runtimes import Runtimes, nearest
+from opagent.errors import AgentFailed, FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
+from opagent.model import Binding, Conversation, Decision, Effect, Layer, ProcessId, RuntimeSpec, Trust, TrustRecord
+from opagent.packages import catalog
+from opagent.policy import rules
+from opagent.policy.decide import FLOOR, decide
+from opagent.process import environment
+from opagent.process.states import Policy
+from opagent.process.supervisor import Launch
+from opagent.store import trust as trust_rows
+from opagent.store.database import Database
+
+IDLE_STOP = 900.0  # seconds; runtime.yaml may say otherwise
+READY_WITHIN = 30.0
+
+
+class Workspace:
+    """A look at a directory: `loaded` is what stands in the files, `binding` the part of it that may act at this moment."""
+
+    def __init__(self, loaded: load.Loaded, verdict: load.Verdict, record: TrustRecord | None, client: Mapping[str, str]) -> None:
+        self.loaded, self.verdict, self.record = loaded, verdict, record
+        self.client_environment = dict(client)
+
+    @classmethod
+    def resolve(
+        cls,
+        target: str,
+        agent: str | None,
+        client: Mapping[str, str] | None,
+        database: Database,
+        default_agent: str | None = None,
+    ) -> Workspace:
+        """Find, load and judge. `agent` runs a directory without a binding once; so does `default_agent`, of an old conversation.
+
+        Raises NotFound, NoBinding, WorkspaceRefused, BindingInvalid.
+        """
+        known: dict[str, str] = dict(client or {})
+        home = os.path.expanduser("~")
+        runtimes = Runtimes(known.get("PATH", os.defpath), nearest(os.path.realpath(target)))
+        try:
+            loaded = load.load(target, home=home, runtimes=runtimes, agent=agent)
+        except NoBinding:
+            chosen = agent or default_agent
+            if chosen is None:
+                raise
+            loaded = load.unbound(target, chosen, home=home, runtimes=runtimes)
+
+        def recorded(path: str) -> TrustRecord | None:
+            return database.read(lambda db: trust_rows.get(db, path))
+
+        return cls(loaded, load.judge(loaded, recorded), recorded(loaded.workspace), known)
+
+    # ---- what it is ------------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        return self.loaded.workspace
+
+    @property
+    def focus(self) -> str:
+        return self.loaded.focus
+
+    @property
+    def binding(self) -> Binding:
+        return self.verdict.binding
+
+    @property
+    def _bound(self) -> bool:
+        """Whether a file of the directory says which agent; not so when it was opened once with `--agent`."""
+        return any(os.path.dirname(each.path) == self.path for each in self.loaded.chain)
+
+    @property
+    def trust(self) -> Trust:
+        return self.verdict.state
+
+    @property
+    def notices(self) -> list[str]:
+        said = list(self.loaded.notes)
+        if self.verdict.acts and self.trust in (Trust.UNKNOWN, Trust.CHANGED, Trust.DENIED):
+            said.append(f"{self.path}/{paths.BINDING} is not trusted: only its limits apply")
+        return said
+
+    @property
+    def is_vault(self) -> bool:
+        """Whether a note-taking program that folds callouts, not HTML, keeps its directory here or above."""
+        return any((parent / ".obsidian").is_dir() for parent in (Path(self.path), *Path(self.path).parents))
+
+    def role_name(self, agent: str | None) -> str:
+        """Raises NotFound when nothing says which agent."""
+        name = agent or self.binding.agent
+        if name is None:
+            raise NotFound(
+                f"no agent is named for {self.path}", "the binding has no `agent:`", f"opagent explain {shlex.quote(self.path)}"
+            )
+        load.role(self.binding, name, self.loaded.runtimes)
+        return name
+
+    def runtime(self, role: str) -> RuntimeSpec:
+        """Raises NotFound, RuntimeInvalid."""
+        return catalog.find(load.role(self.binding, role, self.loaded.runtimes).runtime)
+
+    def runtime_name(self, role: str) -> str:
+        try:
+            return load.role(self.binding, role, self.loaded.runtimes).runtime
+        except NotFound:
+            return role
+
+    def argv(self, role: str) -> tuple[str, ...]:
+        """Raises RuntimeNotInstalled."""
+        spec = self.runtime(role)
+        state = str(paths.agent_state(self.path, spec.name))
+        return catalog.installed(spec, self.client_environment.get("PATH", os.defpath), (self.path,), state)
+
+    # ---- trust -----------------------------------------------------------------------------------------------------------
+
+    def require_trust(self, agent: str | None) -> None:
+        """Raises NotTrusted when what would be started here needs trust that nobody gave."""
+        role = self.role_name(agent)
+        spec = self.runtime(role)
+        foreign = not self.loaded.runtimes.facts(spec.name).ours and self.trust is not Trust.ALLOWED
+        if self.verdict.acts and not foreign:
+            return
+        reasons = [f"{file.path}: {', '.join(file.needs_trust)}" for file in self.loaded.facts.chain] + list(
+            self.loaded.facts.doubts
+        )
+        if foreign and not reasons:
+            reasons = [f"the runtime {spec.name} does not come with OpAgent, and no sandbox confines it yet"]
+        state = {Trust.CHANGED: "has changed since it was trusted", Trust.DENIED: "was denied"}.get(self.trust, "is not trusted")
+        chosen = f" --agent {agent}" if agent is not None and not self._bound else ""
+        raise NotTrusted(f"{self.path} {state}", "; ".join(reasons), f"opagent trust {shlex.quote(self.path)}{chosen}")
+
+    # ---- launching -------------------------------------------------------------------------------------------------------
+
+    def environment_of(self, conversation: Conversation, process: ProcessId) -> dict[str, str]:
+        spec = self.runtime(conversation.agent)
+        state = str(paths.agent_state(self.path, spec.name))
+        given = self.client_environment or {"HOME": os.path.expanduser("~")}
+        return environment.build(given, self.binding.capabilities.env, spec, process=process, state=state, workspace=self.path)
+
+    def launch(self, process: ProcessId, conversation: Conversation) -> tuple[Launch, Role]:
+        """What to start for a conversation. Raises NotTrusted, RuntimeNotInstalled, NotFound, AgentFailed."""
+        self.require_trust(conversation.agent)
+        self._require_no_sandbox()
+        spec = self.runtime(conversation.agent)
+        role = load.role(self.binding, conversation.agent, self.loaded.runtimes)
+        files.private_directory(paths.agent_state(self.path, spec.name))
+        files.private_directory(paths.agent_log(process).parent)
+        argv = self.argv(conversation.agent)
+        launch = Launch(process, argv, self.path, self.environment_of(conversation, process), paths.agent_log(process))
+        session = Role(
+            runtime=spec.name,
+            cwd=self.path,
+            services=spec.client,
+            model=role.model,
+            mode=role.mode or spec.quirks.get("mode"),
+            signin=spec.signin,
+            ready_within=spec.timeouts.get("ready", READY_WITHIN),
+            own=self._own(conversation),
+            comes_back=spec.quirks.get("load") is not False,
+        )
+        return launch, session
+
+    def _require_no_sandbox(self) -> None:
+        level = str(self.binding.sandbox.get("level", "auto"))
+        if level not in ("auto", "off"):
+            origin = self.binding.origins.get("sandbox.level")
+            raise AgentFailed(f"the sandbox level {level} is required and not available yet", f"by {origin}", "opagent doctor")
+
+    def _own(self, conversation: Conversation) -> dict[str, Any]:
+        """`_meta.opagent` of a session: what our own runtimes keep to by themselves."""
+        capabilities = self.binding.capabilities
+        layers = [each for each in (*capabilities.ceilings, *capabilities.defaults, *capabilities.chain) if each.name != FLOOR]
+        top = capabilities.chain[0].kinds.get("read") if capabilities.chain else None
+        default = top.default.word if top is not None and top.default is not None else "allow"
+        read = {"deny": self._seen(layers, "deny"), "ask": self._seen(layers, "ask"), "allow": [], "default": default}
+        if default != "allow":
+            read["allow"] = self._seen(capabilities.chain[:1], "allow")
+        return {"read": read, "conversations": self.binding.conversations, "focus": self.focus, "conversation": conversation.path}
+
+    def _seen(self, layers: Sequence[Layer], effect: str) -> list[str]:
+        """The read patterns of all layers as one list of the workspace's own file would say them.
+
+        A `!` takes out of its own layer's list only, so in one list only the first layer may have any.
+        """
+        found: list[str] = []
+        for layer in layers:
+            patterns = getattr(layer.kinds.get("read"), effect, ())
+            seen = [rules.seen_from(pattern, layer.base, self.path) for pattern in patterns]
+            found += [each for each in seen if each is not None and not (found and each.startswith("!"))]
+        return found
+
+    def instructions(self, role: str) -> str:
+        """What the directory tells an agent, from the top of the chain down, then the role's own words."""
+        pieces = [piece.text.strip() for piece in self.binding.instructions]
+        own = load.role(self.binding, role, self.loaded.runtimes).instructions
+        return "\n\n".join(filter(None, [*pieces, (own or "").strip()]))
+
+    def comes_with_us(self, role: str) -> bool:
+        """Whether the role's whole program comes with OpAgent, so that it needs nothing of a client's environment."""
+        try:
+            return self.loaded.runtimes.facts(self.runtime(role).name).ours
+        except OpAgentError:
+            return True  # starting it says why not
+
+    @property
+    def restart_policy(self) -> Policy:
+        return Policy(str(self.binding.supervise.get("restart", Policy.ON_FAILURE)))
+
+    def idle_stop(self, role: str) -> float:
+        try:
+            return self.runtime(role).timeouts.get("idle_stop", IDLE_STOP)
+        except OpAgentError:
+            return IDLE_STOP
+
+    # ---- policy ----------------------------------------------------------------------------------------------------------
+
+    def decide(self, kind: str, request: str) -> Decision:
+        return decide(self.binding.capabilities, kind, request)
+
+    def decide_permission(self, permission: Permission, remembered: Effect | None) -> Decision:
+        """An agent's question: a rule that denies what it names decides at once, and so does what a person said before.
+
+        What the agent names is a claim and nothing confines it yet, so a default never answers for a person.
+        """
+        for path in permission.paths if permission.kind in ("edit", "delete", "move") else ():
+            decision = self.decide("write", os.path.relpath(path, self.path) if os.path.isabs(path) else path)
+            if decision.effect is Effect.DENY:
+                return replace(decision, enforcement="acp")
+        if remembered is not None:
+            return Decision(remembered, "your earlier answer in this conversation", "remembered", "acp")
+        return Decision(Effect.ASK, "without a sandbox every question goes to a person", "built-in", "acp")
+
+    def approval_timeout(self) -> tuple[float, bool]:
+        """Seconds a question waits, and whether it waits on after them."""
+        said = self.binding.approvals
+        return float(said.get("timeout", 600.0)), said.get("on_timeout") == "keep"
+
+    # ---- files -----------------------------------------------------------------------------------------------------------
+
+    def conversations_directory(self) -> str:
+        """The directory of the conversation files, made when it is missing. Raises FileRefused for a link out of here."""
+        folder = Path(self.path) / self.binding.conversations
+        real = os.path.realpath(folder)
+        if real != self.path and not real.startswith(self.path.rstrip("/") + "/"):
+            raise FileRefused(f"{folder} leads out of the workspace", f"to {real}", f"ls -ld {folder}")
+        try:
+            os.makedirs(real, exist_ok=True)
+        except OSError as error:
+            raise FileRefused(f"{folder} cannot be made", error.strerror or "", f"ls -ld {self.path}") from error
+        return real
+
+    def blobs_from(self, path: str) -> str:
+        """The way from a conversation file to the whole outputs of its tools."""
+        return os.path.relpath(Path(self.path) / paths.WORK / "blobs", Path(path).parent) + "/"

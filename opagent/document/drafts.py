@@ -1,0 +1,155 @@
+"""The draft after a person's save: theirs, without what was sent, with what they cannot have seen; sends nothing.
+
+API: `drafted`, `Drafted`, `amended`. (Design: "The merge", draft, 1 to 3.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from opagent.document.draft import Gesture, Said, asks, gestures, is_text, less, read, with_gesture
+from opagent.document.lines import line_digest, lines
+from opagent.document.memory import Memory
+from opagent.document.parse import Part
+from opagent.document.save import Save
+from opagent.document.stale import Split, split
+from opagent.document.typed import Replies
+
+
+@dataclass(slots=True)
+class Drafted:
+    """`anew`: the draft area has to be written again."""
+
+    text: bytes
+    anew: bool = False
+    gestures: bool = True  # whether a gesture of the save may count
+    edited: dict[str, bytes] = field(default_factory=dict)  # messages that got other words
+
+
+def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | None) -> Drafted:
+    """`displaced`: the version that the save came over, if that was a later one than its editor had."""
+    base, theirs = memory.draft(), _without_obeyed(memory, save)
+    moved = [*save.moved, *replies.moved]
+    raws = _raws(memory, save, theirs, replies)
+    _look(memory, save, replies)
+    unshown, left = _unshown(memory, save, base, replies), _unshown(memory, save, _left(memory, save), replies)
+    parted = _parted(memory, raws, base, theirs, replies, save.document.eol)
+    for name in [name for name in parted.edited if name in memory.records.parted]:  # a part is never written again
+        new = less(parted.edited.pop(name), raws[name].split(b"\n")).split(b"\n")
+        moved += [line for line in new if line.strip() and line_digest(line) not in memory.records.parted[name].lines]
+    elsewhere = bool(moved)
+    moved = [line for line in _not_sent(moved, raws, theirs) if not asks(line)]  # what was typed elsewhere is no gesture here
+    _watch(memory, [theirs, *_outside(memory, save, replies)], moved, displaced)
+    said, there = read(parted.draft), {line.strip() for line in moved}
+    kept = [line for line in (*left, *([] if raws else unshown)) if line.strip() not in there and not asks(line)]
+    text = parted.draft
+    if elsewhere or kept:
+        head = [*moved, b""] if moved else []
+        text = with_gesture(
+            b"\n".join((*head, said.text, *kept)), Said(Gesture.NONE, b"") if elsewhere else said, save.document.eol
+        )
+    asked, stays = read(save.draft).gesture, read(text).gesture
+    counts = asked is stays is Gesture.NONE or (not elsewhere and stays is not Gesture.NONE and (stays.sends or asked.commands))
+    anew = bool(elsewhere or kept or raws or save.cut or theirs != save.noteless)
+    return Drafted(text, anew, counts, parted.edited)
+
+
+def _raws(memory: Memory, save: Save, theirs: bytes, replies: Replies) -> dict[str, bytes]:
+    """The drafts that became messages after the editor loaded the file: as they were first, or as a stale editor made them."""
+    shown = set(lines(theirs)) | replies.held
+    found = {}
+    for name in (*save.parted, *save.restored):
+        kept = memory.records.known(name)
+        if kept.raw:
+            forms = (kept.raw, kept.reworded) if kept.reworded else (kept.raw,)
+            found[name] = max(forms, key=lambda raw: sum(line in shown for line in lines(raw) if is_text(line)))
+    return found
+
+
+def _not_sent(moved: Sequence[bytes], raws: Mapping[str, bytes], theirs: bytes) -> list[bytes]:
+    """Without lines that were sent since, from where they had been moved to: those that the draft of this save lacks."""
+    gone = Counter(line for raw in raws.values() for line in lines(raw)) - Counter(lines(theirs))
+    kept = []
+    for line in moved:
+        if gone[line.strip()] > 0:
+            gone[line.strip()] -= 1
+        else:
+            kept.append(line)
+    return kept
+
+
+def _without_obeyed(memory: Memory, save: Save) -> bytes:
+    """Without commands that were obeyed after the editor of this save loaded the file."""
+    if save.did >= memory.document.did:
+        return save.draft
+    return less(save.draft, [line.encode() for number, line in memory.records.obeyed if number > save.did])
+
+
+def _look(memory: Memory, save: Save, replies: Replies) -> None:
+    """What this save shows, outside replies where memory won."""
+    if memory.records.unseen or replies.held:
+        texts = [region.tail if region.id in replies.behind else region.body + region.tail for region in save.document.regions]
+        save.shown = {line for text in (*texts, save.draft) for line in lines(text)}
+        if not save.ours:
+            memory.records.shown([line for line in memory.records.unseen.values() if line.strip() in save.shown])
+
+
+def _left(memory: Memory, save: Save) -> bytes:
+    """What stands behind the turn that is the last for its editor, and in those that it deletes, but for what was sent there."""
+    gone = set(save.missing).difference(save.restored)
+    regions = [region for region in memory.document.regions if region.part is not Part.NEXT]
+    deleted = (less(region.raw, memory.kept[region.id].raw.split(b"\n")) for region in regions if region.id in gone)
+    return b"\n".join((*deleted, *(region.tail for region in regions[:-1] if region.id == save.behind)))
+
+
+def _unshown(memory: Memory, save: Save, ours: bytes, replies: Replies) -> list[bytes]:
+    """Lines of ours that this save cannot have deleted: no save has shown them yet, or it has them inside a reply."""
+    unseen, held = memory.records.unseen, replies.held
+    if not unseen and not held:
+        return []
+    waiting = [line for line in ours.split(b"\n") if is_text(line) and (line_digest(line) in unseen or line.strip() in held)]
+    return [line for line in waiting if line.strip() not in save.shown]
+
+
+def amended(memory: Memory, save: Save, replies: Replies, ours: bytes, theirs: bytes) -> bytes:
+    """A text outside the draft as a person saved it, with those lines of ours at its end that they cannot have deleted."""
+    kept = _unshown(memory, save, ours, replies) if ours != theirs else []
+    if not kept:
+        return theirs
+    text, eol = theirs.rstrip(), save.document.eol
+    head = [text] if text else []
+    return eol.join((*head, *(line.rstrip(b"\r") for line in kept), b"")) + theirs[len(text) :].removeprefix(eol if text else b"")
+
+
+def _parted(memory: Memory, raws: Mapping[str, bytes], base: bytes, theirs: bytes, replies: Replies, eol: bytes) -> Split:
+    """The draft of an editor that is behind, without what was sent meanwhile; a gesture counts if it is one more than those."""
+    if not raws:
+        return Split(theirs)
+    texts = {name: [line for line in raw.split(b"\n") if is_text(line)] for name, raw in raws.items()}
+    shown = set(lines(theirs)) | replies.held
+    sent = {name: raw for name, raw in raws.items() if any(line.strip() in shown for line in texts[name])}  # typed in this editor
+    held = {line.strip() for name in sent for line in texts[name] if line_digest(line) in memory.records.unseen}
+    found = split(sent, base, theirs, replies.held | held)
+    said, before = read(theirs), read(base)
+    more = gestures(theirs) > sum(map(gestures, raws.values())) + gestures(base)
+    asked = said if said.gesture.sends and more else before if before.gesture.sends else Said(Gesture.NONE, b"")
+    return Split(with_gesture(found.draft, asked, eol), found.edited)
+
+
+def _watch(memory: Memory, theirs: Sequence[bytes], moved: list[bytes], displaced: bytes | None) -> None:
+    """The next save may come from an editor that had loaded the version in between, where these lines do not stand."""
+    memory.records.watch(moved)
+    if displaced is not None:
+        there = set(lines(displaced))
+        new = (line for text in theirs for line in text.split(b"\n") if is_text(line) and line.strip() not in there)
+        memory.records.watch(new)
+
+
+def _outside(memory: Memory, save: Save, replies: Replies) -> list[bytes]:
+    """What was changed outside the draft, without the words of agents."""
+    ours = {region.id: region for region in memory.document.regions}
+    changed = [region for region in save.document.regions if region.part.turn and region is not ours.get(region.id)]
+    bodies = [region.body for region in changed if region.part is Part.MESSAGE or region.id in replies.edited]
+    return [*bodies, *(region.tail for region in changed if region.id != save.behind)]

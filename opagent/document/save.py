@@ -1,0 +1,168 @@
+"""A person's save as the merge sees it: its regions with markers repaired, and what its editor had loaded; decides no text.
+
+API: `read`, `Save`. (Design: "The merge".)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from opagent.document.draft import less, without_notes
+from opagent.document.edit import Document
+from opagent.document.lines import digest, has_text, line_digest
+from opagent.document.memory import Memory
+from opagent.document.parse import Part, Region, did, line_end, rescan
+from opagent.document.records import Fact
+from opagent.document.repair import damaged, repaired, stripped
+
+
+@dataclass(slots=True)
+class Save:
+    document: Document  # as it was saved, markers repaired, without turns that have moved to a part
+    order: list[str]  # ids of the turns and summaries that memory has, in its order
+    loaded: set[str] = field(default_factory=set)  # those that the editor of this save had to their end
+    named: str | None = None  # what the marker of its draft area names; None without the marker
+    draft: bytes = b""
+    behind: str = ""  # the region whose tail is draft
+    noteless: bytes = b""  # the draft without what a person wrote into the daemon's note
+    missing: list[str] = field(default_factory=list)  # those that are not in it
+    parted: list[str] = field(default_factory=list)  # turns in a part that its editor never had
+    did: int = 0  # how many obeyed commands its editor knows of
+    ours: bool = False  # the daemon wrote these very bytes once; perhaps nobody has loaded them
+    revert: bool = False  # git brought an older version of ours, and nothing runs
+    damaged: bool = False  # turns are missing because their markers were stripped
+    moved: list[bytes] = field(default_factory=list)  # lines that a person wrote behind turns of a part
+    cut: bool = False  # whether it held such turns
+    dropped: bool = False  # whether it changed the text of such a turn
+    seen: list[str] = field(default_factory=list)  # turns that it holds as they are, to their end
+    shown: set[bytes] = field(default_factory=set)  # its lines, outside replies where memory won; if anybody waits for some
+    shaken: bool = False  # whether text that holds markers was put into it
+    facts: list[Fact] = field(default_factory=list)
+
+    @property
+    def restored(self) -> list[str]:
+        """What comes back: its editor never had it."""
+        return [] if self.revert else [name for name in self.missing if name not in self.loaded]
+
+
+def read(memory: Memory, old: bytes, b: bytes, git: bool) -> Save:
+    """The save `b`; `old` is memory's content, `git`: a git operation brought it."""
+    before = memory.document
+    found = rescan(before.regions, old, b, memory.tag)
+    back = memory.again({region.id for region in found})
+    ours = memory.document
+    order = [region.id for region in ours.regions if region.id in memory.kept]
+    mended, facts = repaired(memory, _as_known(ours, found), b)
+    document = replace(ours, regions=tuple(mended), eol=line_end(b))
+    save = Save(document, order, facts=[*facts, *(Fact("restored", region.id) for region in back)])
+    save.named = next((region.value("after") for region in found if region.part is Part.NEXT), None)
+    after = memory.records.standing(save.named)
+    save.loaded = _loaded(memory, order, mended, after)
+    save.shaken = any(region.part is not one.part for region, one in zip(found, mended, strict=False))
+    save.ours = memory.records.is_version(b)
+    save.revert = git and save.ours and not any(kept.running for kept in memory.kept.values())
+    present = {region.id for region in mended}
+    save.missing = [name for name in order if name not in present]
+    if _is_damaged(memory, save, b, after, known=not present.isdisjoint(order)):
+        save.damaged = True
+        for region in back:
+            memory.records.lost(region.id, region, memory.kept[region.id].before)
+        memory.document = before
+    else:
+        save.did = did(found)
+        save.behind = [region.id for region in mended if region.part is not Part.NEXT][-1]
+        save.draft, save.noteless = memory.draft_of(document), without_notes(document.draft(memory.person))
+        _leave_parts(memory, save)
+    return save
+
+
+def _is_damaged(memory: Memory, save: Save, b: bytes, after: str | None, known: bool) -> bool:
+    """Whether turns are missing for want of their markers; an intact `next after=` says that they were deleted on purpose."""
+    gone = [name for name in save.missing if name in save.loaded]
+    if gone:
+        return not save.revert and after not in save.order and damaged(memory, gone, b, known)
+    return after is None and not known and stripped(memory, save.missing, b)
+
+
+def _as_known(ours: Document, regions: Sequence[Region]) -> list[Region]:
+    """The regions, those that are unchanged as ours. A known region is what it was, whatever the words of its marker say now."""
+    mine = {region.id: region for region in ours.regions}
+    found = []
+    for region in regions:
+        known = mine.get(region.id, region)
+        if known == region:
+            region = known
+        elif known.part is not region.part:
+            region = Region(known.part, region.id, region.open, region.body + region.close + region.tail)
+        found.append(region)
+    return found
+
+
+def _loaded(memory: Memory, order: Sequence[str], regions: Sequence[Region], after: str | None) -> set[str]:
+    """The turns that the editor of this save had to their end, never running ones."""
+    if after == "":
+        return set()
+    if after in order:
+        had: Collection[str] = order[: order.index(after) + 1]
+    elif (last := _last_held(memory, order, regions)) is None:
+        return set()
+    else:  # what any save had, and what stands before the last message or finished reply that this one holds
+        end = _unfinished(memory, order, regions)
+        had = [name for place, name in enumerate(order) if place < end and (memory.kept[name].seen or place <= last)]
+    old = not memory.records.parted.keys().isdisjoint(region.id for region in regions)
+    summaries = {region.id for region in memory.document.regions if region.part is Part.SUMMARY} if old else set()
+    return {name for name in had if not memory.kept[name].running} - summaries
+
+
+def _unfinished(memory: Memory, order: Sequence[str], regions: Sequence[Region]) -> int:
+    """The place of the first reply that does not prove its end: the editor loaded it while it ran, and nothing came after it."""
+    theirs = {region.id: region for region in regions if region.part is Part.REPLY}
+    ours = {region.id: region for region in memory.document.regions}
+    for place, name in enumerate(order):
+        region, mine = theirs.get(name), ours.get(name)
+        if region and mine and not region.finished and (region.close or digest(region.body) != digest(mine.body)):
+            return place
+    return len(order)
+
+
+def _last_held(memory: Memory, order: Sequence[str], regions: Sequence[Region]) -> int | None:
+    """The place of the last turn that a save proves to have; a message proves what is before it: it was stamped after that."""
+    theirs = {region.id: region for region in regions}
+    ours = {region.id: region for region in memory.document.regions}
+    for place in range(len(order) - 1, -1, -1):
+        region, mine = theirs.get(order[place]), ours[order[place]]
+        if region is None:
+            continue
+        if region.part is not Part.REPLY:
+            return place - 1
+        if mine.body == region.body or digest(mine.body) == digest(region.body):
+            return place
+    return None
+
+
+def _leave_parts(memory: Memory, save: Save) -> None:
+    """An editor from before a part was split off still has its turns: they stand there, only what is new in them is kept."""
+    parted = memory.records.parted
+    regions = save.document.regions
+    here = {region.id for region in regions}
+    if save.named not in save.order and here.isdisjoint(save.order):
+        last = max((place for place, name in enumerate(parted) if name == save.named or name in here), default=-1)
+        save.parted = list(parted)[last + 1 :]
+    if here.isdisjoint(parted):
+        return
+    save.cut = True
+    save.document = replace(save.document, regions=tuple(region for region in regions if region.id not in parted))
+    for region in regions:
+        kept = parted.get(region.id)
+        if kept and digest(region.body) not in kept.states:
+            save.dropped = True
+            save.facts.append(Fact("not_kept", region.id))
+        if kept and region.id == save.behind:  # what stands behind it is draft, but for what is in the part
+            save.draft = less(save.draft, [line for line in region.tail.split(b"\n") if line_digest(line) in kept.lines])
+        elif kept:
+            new = [line for line in region.tail.split(b"\n") if has_text(line.strip()) and line_digest(line) not in kept.lines]
+            before = memory.moved(kept)
+            save.moved += [line for line in new if not before[line_digest(line)]]
+            kept.moved |= Counter(map(line_digest, new))

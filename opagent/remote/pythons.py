@@ -1,0 +1,121 @@
+"""Puts a portable Python on a machine that has none: an archive, hash-checked, in a directory of its own that is never changed.
+
+There is only a shell there. One line looks for a base as stage 1 does, asks for the archive, unpacks it under a temporary name
+and tries the interpreter (a base that is mounted noexec fails here, and the next one is taken), then renames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import lzma
+import secrets
+import tarfile
+from pathlib import Path
+
+from opagent.errors import HostUnfit, HostUnreachable, Usage
+from opagent.remote.marks import Marks, Silent, harmless
+from opagent.remote.seam import Connection, Phase, Tell
+
+BASES = (
+    '"$XDG_CACHE_HOME/opagent"; [ -n "$XDG_CACHE_HOME" ] || b="$HOME/.cache/opagent"',
+    "/var/tmp/opagent-$u",
+    "/tmp/opagent-$u",
+    "/dev/shm/opagent-$u",
+)
+ARCHIVE_LIMIT = 256 * 2**20  # bytes
+STALLED = 60.0  # seconds in which nothing was taken
+_BLOCK = 64 * 1024
+_WORKS = '"import sys,sqlite3,select,fcntl,zlib;sys.exit(sys.version_info<(3,11))"'
+
+
+async def push_python(connection: Connection, archive: Path, tell: Tell, name: str = "the host") -> str:
+    """The path of the interpreter there. The archive: a tar (gz, xz or plain) with `bin/python3` in it, two folders down at most.
+
+    Raises Usage for what is no such archive, HostUnfit with what spoke against each base, HostRefused, HostUnreachable.
+    """
+    data = await asyncio.to_thread(_packed, archive)
+    digest = hashlib.sha256(data).hexdigest()
+    against: list[str] = []
+    for base in BASES:
+        tell(Phase("probing"))
+        nonce = secrets.token_hex(8)
+        stream = await connection.run(f"sh -c '{script(nonce, digest, len(data), base)}'")
+        try:
+            marks = Marks(stream, nonce, name)
+            while True:
+                word, _, rest = harmless(await marks.next()).partition(" ")
+                if word == "have":
+                    return rest
+                if word == "not":
+                    against.append(rest)
+                    break
+                if word == "need":
+                    await _send(marks, data, tell)
+        except Silent as error:
+            raise error.explained(name) from None
+        finally:
+            stream.close()
+    why = "; ".join(line for line in against if line)
+    raise HostUnfit(f"{name} has no directory that takes this Python", why, f"opagent host check {name}")
+
+
+def script(nonce: str, digest: str, size: int, base: str) -> str:
+    """For one base. It says `have PATH`, `need`, or `not REASON`; the archive is its standard input up to the end."""
+    verified = (
+        's=$( (sha256sum || shasum -a 256 || openssl dgst -sha256 -r) <"$t/a" 2>/dev/null); '
+        f'case $s in {digest}*|"") ;; *) no "what arrived is not what was sent";; esac; '
+        f'[ $(($(wc -c <"$t/a"))) = {size} ] || no "the archive did not arrive whole"; '
+    )
+    return (
+        f'n={nonce}; u=$(id -u); umask 077; b={base}; d="$b/py/{digest}"; t="$b/py/.tmp-$$-$n"; '
+        'say() { echo; echo "OPA1 $n $*"; }; '
+        'no() { cd /; rm -rf "$t"; rmdir "$b/py" "$b" 2>/dev/null; say not "$b: $1"; exit 80; }; '
+        "case $b in /opagent|/.cache/opagent) say not; exit 80;; /*) ;; *) say not; exit 80;; esac; "
+        'e=$(mkdir -p "$b/py" 2>&1) || no "$e"; '
+        'set -- $(ls -ldn "$b/."); case $1 in d????-??-*) ;; *) no "may be written by others";; esac; '
+        '[ "$3" = "$u" ] || no "belongs to uid $3"; '
+        'if [ -f "$d/.ok" ]; then say have "$d/$(cat "$d/.ok")"; exit 80; fi; '
+        'e=$(mkdir "$t" 2>&1) || no "$e"; say need; '
+        'e=$(cat 2>&1 >"$t/a") || no "$e"; '
+        f"{verified}"
+        'mkdir "$t/p"; cd "$t/p"; e=$(gzip -dc ../a | tar xof - 2>&1) || no "$e"; chmod -R go-w .; i=; '
+        f"for p in bin/python3 */bin/python3 */*/bin/python3; do "
+        f'if "$t/p/$p" -I -S -c {_WORKS} </dev/null; then i=$p; break; fi; done; '
+        '[ -n "$i" ] || no "no Python of the archive runs there"; echo "$i" >.ok; cd /; '
+        '[ -f "$d/.ok" ] || { rm -rf "$d"; mv "$t/p" "$d"; }; rm -rf "$t"; say have "$d/$i"; exit 80'
+    )
+
+
+async def _send(marks: Marks, data: bytes, tell: Tell) -> None:
+    try:
+        for start in range(0, len(data), _BLOCK):
+            tell(Phase("uploading", "Python", start, len(data)))
+            async with asyncio.timeout(STALLED):
+                await marks.stream.write(data[start : start + _BLOCK])
+        await marks.stream.end()
+    except TimeoutError:
+        raise HostUnreachable(f"{marks.name} takes no more bytes", f"none in {STALLED:g} s", "try again") from None
+    except ConnectionError:
+        return  # what was said before the end explains it
+    tell(Phase("installing", "Python"))
+
+
+def _packed(archive: Path) -> bytes:
+    """The archive as gzip, which is everywhere; the same bytes for the same file. Raises Usage."""
+    hint = "opagent host add HOST --python auto"
+    try:
+        if (size := archive.stat().st_size) > ARCHIVE_LIMIT:
+            raise Usage(f"{archive} is too large", f"{size} bytes, the limit is {ARCHIVE_LIMIT}", hint)
+        with tarfile.open(archive) as opened:
+            if not any(name.endswith(("/bin/python3", "bin/python3")) for name in opened.getnames()):
+                raise Usage(f"{archive} holds no Python", "there is no bin/python3 in it", hint)
+        data = archive.read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            return data
+        if data.startswith(b"\xfd7zXZ"):
+            data = lzma.decompress(data)
+    except (OSError, tarfile.TarError, EOFError, lzma.LZMAError) as error:
+        raise Usage(f"{archive} is no archive of a Python", str(error), hint) from error
+    return gzip.compress(data, 6, mtime=0)

@@ -1,0 +1,291 @@
+"""What runs first on another machine: finds our package there or asks for it, and gives over to `opagent.landing`.
+
+Its text is sent inside the request that starts it (stage0.py), so it is small, and it parses on every Python since 2.7: too old
+a one must be able to say so. Bytes go through `os.read` and `os.write` only: a buffer would swallow what follows.
+"""
+
+import errno
+import json
+import os
+import sys
+import time
+
+OLDEST = (3, 11)
+DONE, LACKS, TOO_OLD = 80, 94, 96  # exit statuses that stage 0 knows: taken over; go on with the next interpreter (both others)
+NEEDED = ("fcntl", "select", "sqlite3")  # what a Python may lack and a daemon cannot do without
+HEAD = 32  # bytes in front of the archive: its form and length
+WAITS = 20.0  # seconds for another bootstrap that installs the same
+STALE = 3600.0  # seconds after which what an interrupted install left is removed
+FILES_LIMIT = 64 * 1024 * 1024  # bytes, unpacked
+
+
+def say(nonce, **body):
+    # type: (str, **object) -> None
+    data = ("\n\x1eOPA1 %s %s\n" % (nonce, json.dumps(body))).encode()
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def bases():
+    # type: () -> list[str]
+    """Where our directory may be, best first."""
+    own, home = "opagent-%d" % os.getuid(), os.environ.get("HOME", "")
+    if not home.startswith("/"):
+        os.environ.pop("HOME", None)
+        home = os.path.expanduser("~")  # of the account
+    places = [(os.environ.get("XDG_CACHE_HOME", ""), "opagent"), (os.path.join(home, ".cache"), "opagent")]
+    places += [("/var/tmp", own), ("/tmp", own), ("/dev/shm", own)]
+    found = [os.path.join(*place) for place in places if place[0].startswith("/")]
+    return [base for number, base in enumerate(found) if base not in found[:number]]
+
+
+def not_private(base):
+    # type: (str) -> str
+    """Why somebody else could change what lies there, or an empty text. Raises OSError when it is not there."""
+    for path, sticky in ((os.path.dirname(base), 0o1000), (base, 0)):
+        found = os.stat(path)
+        if found.st_uid not in ((0, os.getuid()) if sticky else (os.getuid(),)):
+            return "%s belongs to uid %d" % (path, found.st_uid)
+        others = 0o002 if sticky and found.st_gid == found.st_uid else 0o022  # a group of one's own is nobody else
+        if found.st_mode & others and not found.st_mode & sticky:
+            return "%s may be written by others" % path
+    return ""
+
+
+def whole(place):
+    # type: (str) -> bool
+    """Whether an installation is complete: every file of the list in `.ok` is there with its size."""
+    try:
+        with open(os.path.join(place, ".ok"), "rb") as file:
+            lines = file.read().decode().splitlines()
+        for line in lines:
+            size, name = line.split(" ", 1)
+            if os.stat(os.path.join(place, name)).st_size != int(size):
+                return False
+        return bool(lines)
+    except (OSError, ValueError):
+        return False
+
+
+def installed(digest, why):
+    # type: (str, list[list[str]]) -> tuple[str, str] | None
+    """The directory of the package and its base, or None; `why` gets what spoke against each base."""
+    for base in bases():
+        try:
+            problem = not_private(base)
+        except (OSError, ValueError):
+            continue
+        if problem:
+            why.append([base, problem])
+        elif whole(os.path.join(base, "rt", digest)):
+            return os.path.join(base, "rt", digest), base
+    return None
+
+
+def usable(base):
+    # type: (str) -> None
+    """Make the base and write into it. Raises OSError."""
+    if not os.path.isdir(os.path.join(base, "rt")):
+        os.makedirs(os.path.join(base, "rt"), 0o700)
+    problem = not_private(base)
+    if problem:
+        raise OSError(errno.EPERM, problem)
+    test = os.path.join(base, "rt", ".tmp-test-%d" % os.getpid())
+    try:
+        with open(test, "wb") as file:
+            file.write(b"x" * 4096)
+    finally:
+        if os.path.exists(test):
+            os.unlink(test)
+
+
+def locked(base):
+    # type: (str) -> int | None
+    """A descriptor that holds the lock of all installs there; None when it cannot be had in time: then we go on without."""
+    import fcntl
+
+    try:
+        lock, end = os.open(os.path.join(base, "rt", ".lock"), os.O_CREAT | os.O_RDWR, 0o600), time.time() + WAITS
+        while time.time() < end:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    break
+            time.sleep(0.05)
+    except OSError:
+        pass
+    return None
+
+
+def received(count):
+    # type: (int) -> bytes
+    parts = []
+    while count:
+        part = os.read(0, min(count, 1 << 20))
+        if not part:
+            sys.exit(DONE)  # the other side is gone: nobody to tell
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def forms():
+    # type: () -> list[str]
+    """How the archive may come: each needs a module that some Pythons were built without."""
+    found = ["tar"]
+    for form, module in (("gz", "zlib"), ("xz", "lzma")):
+        try:
+            __import__(module)
+            found.insert(0, form)
+        except ImportError:
+            pass
+    return found
+
+
+def archive(digest, form, data):
+    # type: (str, str, bytes) -> list[tuple[str, bytes]]
+    """The files of the archive in their order: (name, bytes). Raises ValueError when it is not what the digest says."""
+    import hashlib
+    import io
+    import tarfile
+
+    if form != "tar":
+        data = __import__({"gz": "zlib", "xz": "lzma"}[form]).decompress(data)
+    if hashlib.sha256(data).hexdigest() != digest or len(data) > FILES_LIMIT:
+        raise ValueError("what arrived is not what was sent")
+    with tarfile.open(fileobj=io.BytesIO(data)) as opened:
+        files = [(member.name, opened.extractfile(member)) for member in opened]
+        return [(name, file.read()) for name, file in files if file is not None]
+
+
+def remove(path):
+    # type: (str) -> None
+    import shutil
+
+    if os.path.isdir(path):
+        shutil.rmtree(path, True)
+    elif os.path.exists(path):
+        os.unlink(path)
+
+
+def unpack(base, digest, nonce, files):
+    # type: (str, str, str, list[tuple[str, bytes]]) -> str
+    """The whole directory under a temporary name, `.ok` last, then the rename. Raises OSError."""
+    above = os.path.join(base, "rt")
+    temporary, final = os.path.join(above, ".tmp-%d-%s" % (os.getpid(), nonce)), os.path.join(above, digest)
+    try:
+        for name, data in files + [(".ok", "".join("%d %s\n" % (len(data), name) for name, data in files).encode())]:
+            path = os.path.join(temporary, name)
+            if not os.path.isdir(os.path.dirname(path)):
+                os.makedirs(os.path.dirname(path), 0o700)
+            with open(path, "wb") as file:
+                file.write(data)
+        for _ in range(3):
+            try:
+                os.rename(temporary, final)
+                return final
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+            if whole(final):
+                return final
+            os.rename(final, os.path.join(above, ".tmp-old-%d-%s" % (os.getpid(), nonce)))
+        raise OSError(errno.EEXIST, "%s changes all the time" % final)
+    finally:
+        remove(temporary)
+
+
+def forget(base):
+    # type: (str) -> None
+    """Leave no empty directories where nothing could be put."""
+    try:
+        for path in (os.path.join(base, "rt"), base):
+            os.rmdir(path)
+    except OSError:
+        pass
+
+
+def sweep(base):
+    # type: (str) -> None
+    """Remove what installs that were cut off have left."""
+    above = os.path.join(base, "rt")
+    for name in os.listdir(above):
+        path = os.path.join(above, name)
+        if name.startswith(".tmp-") and (name.startswith(".tmp-old-") or os.stat(path).st_mtime < time.time() - STALE):
+            remove(path)
+
+
+def takes(base, why):
+    # type: (str, list[list[str]]) -> bool
+    """Whether the base can be written; asked when it is its turn, since what is not needed is not made."""
+    try:
+        usable(base)
+        return True
+    except (OSError, ValueError) as error:
+        why.append([base, getattr(error, "strerror", None) or str(error)])
+        return False
+
+
+def install(nonce, digest, why):
+    # type: (str, str, list[list[str]]) -> tuple[str, str]
+    """Ask for the package and unpack it into the first base that takes it. Gives its directory and base; ends without one."""
+    lock = files = None
+    for base in bases():
+        if not takes(base, why):
+            continue
+        if files is None:
+            lock = locked(base)
+            place = installed(digest, [])
+            if place is not None:
+                break
+            files = asked(nonce, digest)
+        try:
+            place = unpack(base, digest, nonce, files), base
+            sweep(base)
+            break
+        except (OSError, ValueError) as error:
+            why.append([base, getattr(error, "strerror", None) or str(error)])
+            forget(base)
+    else:
+        say(nonce, failed="room", bases=why)
+        sys.exit(DONE)
+    if lock is not None:
+        os.close(lock)
+    return place
+
+
+def asked(nonce, digest):
+    # type: (str, str) -> list[tuple[str, bytes]]
+    """The files of the package; ends when what comes is something else."""
+    say(nonce, need=digest, forms=forms(), python=sys.executable)
+    form, count = received(HEAD).decode().split()
+    data = received(int(count))
+    say(nonce, got=len(data))
+    try:
+        return archive(digest, form, data)
+    except Exception as error:  # whatever a decompressor and an archive can raise
+        say(nonce, failed="archive", why=str(error))
+        sys.exit(DONE)
+
+
+def main():
+    # type: () -> None
+    nonce, digest, verb = sys.argv[2:5]
+    os.umask(int("077", 8))
+    if sys.version_info < OLDEST:
+        sys.exit(TOO_OLD)
+    why = []  # type: list[list[str]]
+    place = installed(digest, why)
+    if place is None:
+        try:
+            for module in NEEDED:
+                __import__(module)
+        except ImportError as error:
+            say(nonce, lacks=str(error), python=sys.executable)
+            sys.exit(LACKS)
+        place = install(nonce, digest, why)
+    sys.path.insert(0, place[0])
+    __import__("opagent.landing").landing.land(nonce, verb, place[1], digest)
+    sys.exit(DONE)

@@ -1,0 +1,78 @@
+"""The journal read as evidence: verifying the chain, purging bodies without breaking it; adds no row of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opagent.model import ConversationId
+from opagent.store import chain
+from opagent.store.blobs import Blobs
+
+_ROWS = "select seq, conversation, n, kind, ref, head, body, sum, link from journal order by seq"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """`broken`: the first row that does not fit and why, None for a whole chain. `purged`: rows whose content is gone."""
+
+    rows: int
+    purged: int
+    head: chain.Head
+    broken: str | None = None
+
+
+def verify(connection: sqlite3.Connection, blobs: Blobs) -> Verified:
+    """Walk the whole journal (2.4 s per 1e6 rows): every number, head, link, and the sum of every content that is still there."""
+    link, rows, purged = chain.START, 0, 0
+    for row in connection.execute(_ROWS):
+        problem, gone = _problem(row, rows + 1, link, blobs)
+        if problem:
+            return Verified(rows, purged, chain.Head(rows, link), f"row {row[0]}: {problem}")
+        rows += 1
+        purged += gone
+        link = row[8]
+    return Verified(rows, purged, chain.Head(rows, link))
+
+
+def _problem(row: Sequence[Any], expected: int, link: bytes, blobs: Blobs) -> tuple[str | None, bool]:
+    """What is wrong with one row, and whether its content was purged."""
+    seq, conversation, number, kind, ref, head, body, total, stored = row
+    if seq != expected:
+        return f"{expected} is missing", False
+    if chain.next_link(link, head, total) != stored:
+        return "the link does not fit", False
+    said = json.loads(head)  # these are the bytes that were written: the link says so
+    owner = said.get("conversation") if "n" in said else None
+    if (said["seq"], owner, said.get("n"), said["kind"], said.get("ref")) != (seq, conversation, number, kind, ref):
+        return "the columns do not say what the head says", False
+    content = chain.content(said, body, blobs)
+    if content is not None and hashlib.sha256(content).digest() != total:
+        return "the content is not the one that was written", False
+    return None, content is None
+
+
+def purge(connection: sqlite3.Connection, blobs: Blobs, conversation: ConversationId, upto: int) -> int:
+    """Remove the contents of a conversation's events up to the number `upto`, for good; how many. Who, what, when stay.
+
+    For a change of `Database.write`. A large content that other events share stays until they are purged too.
+    """
+    events = "select seq, head, sum, body is null from journal where conversation = ? and n <= ? and ifnull(length(body), 1) > 0"
+    count = 0
+    large: set[str] = set()
+    for seq, head, total, empty in connection.execute(events, (conversation, upto)).fetchall():
+        if empty and "cas" not in json.loads(head):
+            continue  # purged before
+        if empty:
+            large.add(bytes(total).hex())
+        connection.execute("update journal set body = ? where seq = ?", (b"" if empty else None, seq))
+        count += 1
+    for digest in large:
+        shared = "select 1 from journal where sum = ? and body is null limit 1"
+        if connection.execute(shared, (bytes.fromhex(digest),)).fetchone() is None:
+            blobs.remove(digest)
+    return count

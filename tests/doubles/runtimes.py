@@ -1,0 +1,44 @@
+"""Runtimes of a test's own: a `runtime.yaml` in the test's configuration, and trust for a directory that uses it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opagent import paths
+from opagent.client import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+ECHO = (sys.executable, "-I", "-S", str(ROOT / "runtimes/echo"))
+SPEAKS_7 = (
+    sys.executable, "-c",
+    "import json; json.loads(input()); print(json.dumps({'jsonrpc': '2.0', 'id': 1, 'result': {'protocolVersion': 7}}), flush=True); input()",
+)  # fmt: skip
+TEE = str(Path(__file__).with_name("tee.py"))
+
+
+def put(name: str, *command: str, **more: Any) -> str:
+    """Describe a runtime; `more` are other keys of runtime.yaml."""
+    folder = paths.config() / "runtimes" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "runtime.yaml").write_text(yaml.safe_dump({"name": name, "command": list(command), **more}))
+    return name
+
+
+def echo(name: str, *arguments: str, log: Path | None = None, **more: Any) -> str:
+    """The echo agent with arguments; with `log` all lines of its wire are written there."""
+    tee = (sys.executable, TEE, str(log)) if log is not None else ()
+    return put(name, *tee, *ECHO, *arguments, **more)
+
+
+def bind(client: Client, directory: Path, agent: str, **binding: Any) -> None:
+    """Write `.agent.yaml` and trust it, as a person at a terminal would."""
+    (directory / ".agent.yaml").write_text(yaml.safe_dump({"agent": agent, **binding}))
+    environment = dict(os.environ)
+    shown = client.request("trust/show", {"path": str(directory), "environment": environment})
+    if shown["state"] not in ("allowed", "unneeded"):
+        client.request("trust/grant", {"path": str(directory), "digest": shown["digest"], "environment": environment})

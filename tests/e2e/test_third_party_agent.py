@@ -1,0 +1,184 @@
+"""A real third-party agent from the npm registry, driven through the command line against a scripted model on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import psutil
+import pytest
+
+from opagent.packages import catalog
+from tests.doubles import model_server
+from tests.doubles.patience import PATIENCE, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+ROOT = Path(__file__).resolve().parents[2]
+AGENT = "opencode"
+SWITCHES = ("OPENCODE_DISABLE_MODELS_FETCH", "OPENCODE_DISABLE_LSP_DOWNLOAD")
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """The directory with the agent's program: the catalogue's version, installed once per user, about 10 s and 350 MB."""
+    install = catalog.find(AGENT).install
+    wanted = f"{install['npm']}@{install['version']}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opagent-tests"
+    folder = cache / wanted.replace("/", "-")
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = Path(tempfile.mkdtemp(dir=cache))
+        argv = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(fresh), wanted]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode or not (fresh / "node_modules/.bin" / AGENT).exists():
+            shutil.rmtree(fresh)
+            pytest.fail(f"{wanted} could not be installed, so nothing was tested:\n{done.stderr[-2000:]}", pytrace=False)
+        try:
+            fresh.rename(folder)
+        except OSError:  # another worker was faster
+            shutil.rmtree(fresh)
+    return folder / "node_modules/.bin"
+
+
+@pytest.fixture
+def model() -> Iterator[model_server.Model]:
+    with model_server.running() as serving:
+        yield serving
+
+
+class Desk:
+    """A person's directory and the command line in it."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self.directory, self.environment = directory, environment
+
+    def run(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "opagent", *words]
+        done = subprocess.run(
+            argv, cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
+        return done
+
+    def ask(self, text: str, *words: str, status: int = 0) -> str:
+        """What one turn of the last conversation printed, and what it said about itself."""
+        done = self.run("open", ".", "--last", "-m", text, *words, status=status)
+        return done.stdout + done.stderr
+
+    def approval(self) -> dict[str, Any]:
+        [found] = json.loads(self.run("approvals", "--json").stdout)["approvals"]
+        return dict(found)
+
+    def conversation(self) -> str:
+        [path] = (self.directory / "conversations").glob("*.md")
+        return path.read_text()
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs in the directory: the agent and what it left behind."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.cwd() == str(self.directory) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+
+@pytest.fixture
+def desk(home: Path, programs: Path, model: model_server.Model) -> Iterator[Desk]:
+    directory = home / "notes"
+    directory.mkdir()
+    (directory / "secret.md").write_text("the secret word is tulip\n")
+    (directory / ".agent.yaml").write_text(f"agent: {AGENT}\ncan:\n  env: [{', '.join(SWITCHES)}]\n")
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "options": {"baseURL": model.url, "apiKey": "x"},
+        "models": {"scripted": {"name": "Scripted"}},
+    }
+    settings = {
+        "model": "local/scripted", "small_model": "local/scripted", "share": "disabled",
+        "provider": {"local": provider}, "permission": {"edit": "ask", "bash": "ask"},
+    }  # fmt: skip
+    configuration = home / ".config/opencode/opencode.json"
+    configuration.parent.mkdir(parents=True)
+    configuration.write_text(json.dumps(settings))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{programs}:{os.environ['PATH']}"}
+    desk = Desk(directory, environment | dict.fromkeys(SWITCHES, "1"))
+    yield desk
+    desk.run("daemon", "stop")
+    assert not desk.processes()
+
+
+def trust(desk: Desk) -> None:
+    """A person at a terminal reads the question and says yes."""
+    argv = ["-m", "opagent", "trust", "."]
+    child = pexpect.spawn(sys.executable, argv, cwd=str(desk.directory), env=desk.environment, timeout=PATIENCE, encoding="utf-8")
+    child.expect(r"\[y/N\]")
+    child.sendline("y")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def order(tool: str, **arguments: str) -> str:
+    """What the scripted model takes for a command to call a tool."""
+    return f"do {tool} {json.dumps(arguments)}"
+
+
+def test_a_conversation_with_tools(desk: Desk, model: model_server.Model) -> None:
+    assert "not trusted" in desk.run("open", ".", "-m", "hello", status=6).stderr
+    assert not model.asked
+    trust(desk)
+    assert desk.run("open", ".", "-m", "hello").stdout.startswith("you said: hello")
+
+    assert "the secret word is tulip" in desk.ask(order("read", filePath=f"{desk.directory}/secret.md"))
+
+    new = desk.directory / "new.md"
+    said = desk.ask(order("write", filePath=str(new), content="fresh words"), status=9)
+    approval = desk.approval()
+    assert f"opagent allow {approval['id']}" in said
+    assert "fresh words" in approval["subject"] and str(new) in approval["subject"]
+    assert not new.exists()
+    desk.run("allow", approval["id"])
+    desk.run("wait", approval["conversation"], "--timeout", "60s")
+    assert new.read_text() == "fresh words"
+
+    desk.ask(order("bash", command="touch made-by-shell", description="makes a file"), status=9)
+    approval = desk.approval()
+    assert "touch made-by-shell" in approval["subject"]
+    desk.run("deny", approval["id"])
+    desk.run("wait", approval["conversation"], "--timeout", "60s")
+    assert not (desk.directory / "made-by-shell").exists()
+
+    text = desk.conversation()
+    for shown in ("hello", "you said: hello", "tulip", "fresh words", "allowed", "denied", "touch made-by-shell"):
+        assert shown in text
+    assert text.count(" done ") >= 4
+
+
+def test_it_remembers_after_it_was_killed(desk: Desk, model: model_server.Model) -> None:
+    trust(desk)
+    desk.run("open", ".", "-m", "my name is Ada")
+    [agent] = json.loads(desk.run("ps", "--json").stdout)["processes"]
+    for process in desk.processes():
+        process.send_signal(signal.SIGKILL)
+    until(lambda: agent["id"] not in desk.run("ps", "--json").stdout)
+    assert "you said: who am I" in desk.ask("who am I")
+    assert any("my name is Ada" in said for said in model.conversations()[-1])
+    assert model.conversations()[-1].count("my name is Ada") == 1
+    desk.run("daemon", "stop")
+    assert not desk.processes()
+    assert "you said: still there?" in desk.ask("still there?")
+    assert model.conversations()[-1][0] == "my name is Ada"
+    assert desk.conversation().count("you said: ") == 3

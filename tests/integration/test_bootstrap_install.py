@@ -1,0 +1,279 @@
+"""Where the package is put on another machine, whatever its directories are like, and whatever cuts an install."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from opagent.errors import HostUnfit, HostUnreachable
+from opagent.remote import stage0, stage1
+from opagent.remote.bootstrap import Facts, Wanted, bootstrap
+from opagent.remote.payload import Payload
+from opagent.remote.seam import Phase
+from tests.doubles.local_shell import LocalShell, machine, on
+from tests.doubles.small_payload import small
+
+FALLBACK = f"/var/tmp/opagent-{os.getuid()}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_outside() -> Iterator[None]:
+    """What a test put into the machine's own directories goes again, and nothing else of them."""
+    above = [Path(base, "rt") for base in (FALLBACK, FALLBACK.removeprefix("/var"), f"/dev/shm/opagent-{os.getuid()}")]
+    before = {path for folder in above if folder.is_dir() for path in folder.iterdir()}
+    bases = {folder.parent for folder in above if folder.parent.is_dir()}
+    yield
+    for folder in above:
+        for path in set(folder.iterdir() if folder.is_dir() else ()) - before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if folder.parent not in bases:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+@pytest.fixture
+def there(home: Path) -> dict[str, str]:
+    return machine(home)
+
+
+def landed(there: dict[str, str], payload: Payload, shell: tuple[str, ...] = ("/bin/sh", "-c")) -> tuple[Facts, bool]:
+    """The facts, and whether the package was sent."""
+
+    async def work(connection: LocalShell) -> tuple[Facts, bool]:
+        phases: list[Phase] = []
+        found = await bootstrap(connection, payload, phases.append, wanted=Wanted("gpu1"))
+        return found.facts, "uploading" in [phase.name for phase in phases]
+
+    found: tuple[Facts, bool] = on(there, work, shell=shell)
+    return found
+
+
+def cache(there: dict[str, str]) -> Path:
+    return Path(there["HOME"], ".cache", "opagent")
+
+
+def test_it_is_sent_once(there: dict[str, str]) -> None:
+    payload = small()
+    assert landed(there, payload)[1]
+    assert not landed(there, payload)[1]
+    assert sorted(os.listdir(cache(there) / "rt")) == sorted([".lock", payload.digest])
+    assert not os.stat(cache(there) / "rt" / payload.digest).st_mode & 0o077
+
+
+def _missing(place: Path) -> None:
+    (place / "opagent/landing.py").unlink()
+
+
+def _shorter(place: Path) -> None:
+    os.truncate(place / "opagent/landing.py", 3)
+
+
+def _not_finished(place: Path) -> None:
+    (place / ".ok").unlink()
+
+
+def _empty_list(place: Path) -> None:
+    os.truncate(place / ".ok", 0)
+
+
+def _a_file(place: Path) -> None:
+    shutil.rmtree(place)
+    place.write_text("what is this")
+
+
+@pytest.mark.parametrize("damage", [_missing, _shorter, _not_finished, _empty_list, _a_file])
+def test_a_damaged_install_is_done_again(there: dict[str, str], damage: object) -> None:
+    payload = small()
+    landed(there, payload)
+    assert callable(damage)
+    damage(cache(there) / "rt" / payload.digest)
+    assert landed(there, payload)[1]
+    assert not landed(there, payload)[1]
+    assert sorted(os.listdir(cache(there) / "rt")) == sorted([".lock", payload.digest])
+
+
+def test_what_a_killed_install_left_goes_when_it_is_old(there: dict[str, str]) -> None:
+    left = cache(there) / "rt"
+    for name, age in ((".tmp-1-old", 2 * stage1.STALE), (".tmp-2-new", 0)):
+        (left / name / "opagent").mkdir(parents=True)
+        os.utime(left / name, (time.time() - age,) * 2)
+    for folder in (left, left.parent, left.parent.parent):
+        folder.chmod(0o700)
+    payload = small()
+    landed(there, payload)
+    assert sorted(os.listdir(left)) == sorted([".lock", ".tmp-2-new", payload.digest])
+
+
+@pytest.mark.parametrize("name", ["a b", "quo\"te'd", "$(touch x)`ls`", "größe 雪", "-rf", "l" * 150])
+def test_odd_homes(home: Path, name: str) -> None:
+    odd = home / name
+    odd.mkdir()
+    facts, _ = landed(machine(home, HOME=str(odd), LANG="C"), small())
+    assert facts.base == str(odd / ".cache/opagent")
+
+
+@pytest.mark.parametrize("value", ["/proc", "/dev/null/nowhere"])
+def test_no_home_to_write_into(home: Path, value: str) -> None:
+    facts, _ = landed(machine(home, HOME=value), small())
+    assert facts.base == FALLBACK
+
+
+@pytest.mark.parametrize("value", [None, "", "relative"])
+def test_home_unset(home: Path, there: dict[str, str], value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then that of the account, here with a cache elsewhere so that it is left alone."""
+    del there["HOME"]
+    more = {} if value is None else {"HOME": value}
+    facts, _ = landed(there | more | {"XDG_CACHE_HOME": str(home / "caches")}, small())
+    assert facts.base == str(home / "caches/opagent")
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if value is not None:
+        monkeypatch.setenv("HOME", value)
+    assert stage1.bases()[0] == pwd.getpwuid(os.getuid()).pw_dir + "/.cache/opagent"
+
+
+def test_a_directory_that_others_may_write_is_not_used(there: dict[str, str]) -> None:
+    payload = small()
+    landed(there, payload)
+    cache(there).chmod(0o777)
+    facts, sent = landed(there, payload)
+    assert (facts.base, sent) == (FALLBACK, True)
+    cache(there).chmod(0o700)
+    cache(there).parent.chmod(0o777)  # whoever may write here can put another directory in its place
+    assert landed(there, payload)[0].base == FALLBACK
+
+
+def test_links(home: Path, there: dict[str, str]) -> None:
+    cache(there).parent.mkdir(mode=0o700)
+    for name, mode, base in (("private", 0o700, str(cache(there))), ("open", 0o777, FALLBACK)):
+        (home / name).mkdir()
+        (home / name).chmod(mode)
+        cache(there).unlink(missing_ok=True)
+        cache(there).symlink_to(home / name)
+        assert landed(there, small())[0].base == base
+    assert os.listdir(home / "open") == ["rt"] or os.listdir(home / "open") == []
+
+
+def test_a_cache_of_another_owner(there: dict[str, str]) -> None:
+    assert "belongs to uid" in stage1.not_private("/usr/bin") or os.getuid() == 0
+    if os.getuid() == 0:
+        cache(there).mkdir(parents=True, mode=0o700)
+        os.chown(cache(there), 12345, 12345)
+        assert landed(there, small())[0].base == FALLBACK
+
+
+# ---- disks: in a mount namespace of its own --------------------------------------------------------------------------------
+
+IN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c")
+NAMESPACES = subprocess.run([*IN_NAMESPACE, "mount -t tmpfs t /tmp"], capture_output=True, check=False).returncode == 0
+needs_namespaces = pytest.mark.skipif(
+    not NAMESPACES, reason="this kernel lets nobody have a mount namespace: run as root elsewhere"
+)
+
+
+def mounted(setup: str) -> tuple[str, ...]:
+    return (*IN_NAMESPACE, f'{setup}; exec /bin/sh -c "$0"')
+
+
+@needs_namespaces
+@pytest.mark.parametrize("options", ["size=64k", "size=1m,nr_inodes=4", "ro"])
+def test_a_disk_that_is_full_or_read_only(there: dict[str, str], options: str) -> None:
+    Path(there["HOME"], ".cache").mkdir(mode=0o700)
+    setup = f'mount -t tmpfs -o mode=700,{options} t "$HOME/.cache"; mount -t tmpfs -o mode=1777 t /tmp'
+    facts, _ = landed(there, small(400_000), shell=mounted(setup))
+    assert facts.base.startswith(("/var/tmp/opagent-", "/tmp/opagent-"))
+
+
+@needs_namespaces
+def test_a_disk_without_programs(there: dict[str, str]) -> None:
+    Path(there["HOME"], ".cache").mkdir(mode=0o700)
+    setup = 'mount -t tmpfs -o mode=700,noexec,nosuid,nodev t "$HOME/.cache"'
+    assert landed(there, small(), shell=mounted(setup))[0].base == str(cache(there))
+
+
+@needs_namespaces
+def test_no_room_anywhere(home: Path) -> None:
+    places = ("/var/tmp", "/tmp", "/dev/shm")
+    setup = "; ".join(f"mount -t tmpfs -o ro t {place}" for place in reversed(places))
+    with pytest.raises(HostUnfit, match="gpu1 has no directory that takes our program") as caught:
+        landed(machine(home, HOME="/proc"), small(), shell=mounted(setup))
+    for place in places:
+        assert f"{place}/opagent-0: Read-only file system" in caught.value.why
+    assert caught.value.hint == "opagent host check gpu1"
+
+
+# ---- at the same time, and cut ---------------------------------------------------------------------------------------------
+
+
+def test_eight_at_once(there: dict[str, str]) -> None:
+    payload = small(300_000)
+
+    async def work(connection: LocalShell) -> list[str]:
+        phases: list[Phase] = []
+        await asyncio.gather(*(bootstrap(connection, payload, phases.append) for _ in range(8)))
+        return [phase.name for phase in phases]
+
+    names = on(there, work)
+    assert names.count("connected") == 8
+    assert names.count("installing") == 1  # the others waited for that one
+    assert sorted(os.listdir(cache(there) / "rt")) == sorted([".lock", payload.digest])
+
+
+def test_a_lock_that_is_never_released_is_waited_for_once(there: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = stage0._bare()
+    assert "WAITS = 20.0" in bare
+    program = stage0.encoded(bare.replace("WAITS = 20.0", "WAITS = 0.3") + "\nmain()\n", False)
+    monkeypatch.setattr(stage0, "text", lambda plain: program)
+    landed(there, small())
+    with open(cache(there) / "rt" / ".lock") as hung:
+        fcntl.flock(hung, fcntl.LOCK_EX)
+        assert landed(there, small())[1]
+
+
+def test_a_race_that_was_lost(tmp_path: Path) -> None:
+    (tmp_path / "rt").mkdir()
+    files = [("opagent/a.py", b"a = 1\n"), ("b/c/d.py", b"")]
+    base = str(tmp_path)
+    first = stage1.unpack(base, "ab", "n1", files)
+    inode = os.stat(first).st_ino
+    assert stage1.unpack(base, "ab", "n2", files) == first
+    assert os.stat(first).st_ino == inode  # the winner's stays
+    Path(first, "opagent/a.py").unlink()
+    assert stage1.unpack(base, "ab", "n3", files) == first
+    assert stage1.whole(first)
+    stage1.sweep(base)
+    assert os.listdir(tmp_path / "rt") == ["ab"]
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99])
+def test_an_upload_that_is_cut(there: dict[str, str], part: float) -> None:
+    payload = small(900_000)
+
+    async def cut(connection: LocalShell) -> None:
+        def tell(phase: Phase) -> None:
+            if phase.name == "uploading" and phase.done >= part * phase.total:
+                connection.close()
+
+        with pytest.raises((HostUnreachable, HostUnfit)):
+            await bootstrap(connection, payload, tell, wanted=Wanted("gpu1"))
+
+    on(there, cut)
+    assert not (cache(there) / "rt" / payload.digest).exists()
+    assert landed(there, payload)[1]
+    assert sorted(os.listdir(cache(there) / "rt")) == sorted([".lock", payload.digest])
+
+
+def test_bytes_that_are_not_what_was_announced(there: dict[str, str]) -> None:
+    payload = small()
+    with pytest.raises(HostUnfit, match="could not unpack"):
+        landed(there, Payload(payload.data, "0" * 64))
+    with pytest.raises(HostUnfit, match="could not unpack"):
+        landed(there, Payload(b"\xfd7zXZ nonsense", payload.digest))

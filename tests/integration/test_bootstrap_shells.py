@@ -1,0 +1,175 @@
+"""The one line of stage 0 under every login shell, and what start-up files do to it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from opagent.errors import HostRefused, HostUnfit
+from opagent.remote import marks
+from opagent.remote.bootstrap import Landed, Wanted, bootstrap
+from opagent.remote.seam import Phase
+from tests.doubles.local_shell import LocalShell, machine, on
+from tests.doubles.small_payload import small
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMISED = (ROOT / "scripts/system-packages").read_text()
+
+SHELLS = {
+    "bash": ("bash", "-c"),
+    "dash": ("dash", "-c"),
+    "zsh": ("zsh", "-c"),
+    "ksh93": ("ksh93", "-c"),
+    "mksh": ("mksh", "-c"),
+    "yash": ("yash", "-c"),
+    "busybox": ("busybox", "sh", "-c"),
+    "rbash": ("rbash", "-c"),
+    "fish": ("fish", "-c"),
+    "tcsh": ("tcsh", "-c"),
+    "csh": ("csh", "-c"),
+    "rc": ("rc", "-c"),
+    "xonsh": ("xonsh", "-c"),
+}
+
+
+def quiet(_: Phase) -> None:
+    pass
+
+
+async def echoes(landed: Landed) -> bytes:
+    """What comes back of every byte there is."""
+    sent = bytes(range(256)) * 40
+    await landed.stream.write(sent)
+    back = b""
+    while len(back) < len(sent):
+        back += await landed.stream.read()
+    assert back == sent
+    return back
+
+
+async def lands(connection: LocalShell, **wanted: str) -> Landed:
+    payload = small(100_000)
+    landed = await bootstrap(connection, payload, quiet, wanted=Wanted(**wanted))
+    await echoes(landed)
+    again = await bootstrap(connection, payload, quiet, remembered=landed.facts)
+    assert again.facts.base == landed.facts.base
+    return landed
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_login_shells(name: str, home: Path) -> None:
+    if shutil.which(SHELLS[name][0]) is None:
+        assert f"{name}:" not in PROMISED, "scripts/system-packages installs it"
+        pytest.skip(f"{name} is not on this machine, and scripts/system-packages does not promise it")
+    on(machine(home, LANG="C"), lambda connection: lands(connection, verb="check"), shell=SHELLS[name])
+
+
+def test_the_line_has_nothing_that_a_shell_would_take_apart(home: Path) -> None:
+    async def work(connection: LocalShell) -> None:
+        await lands(connection, python="/opt/an odd/python3")
+
+    connection_lines: list[str] = []
+
+    async def kept(connection: LocalShell) -> None:
+        await work(connection)
+        connection_lines.extend(connection.lines)
+
+    on(machine(home), kept)
+    for line in connection_lines:
+        inner = line.removeprefix("sh -c '").removesuffix("'")
+        assert line == f"sh -c '{inner}'"
+        assert not set(inner) & set("'!\\\n`")
+        assert "${" not in inner
+        assert len(line) < 6000
+
+
+STARTS = {
+    "text": "echo hello; printf 'fastfetch \\033[31m'; printf 'no newline'",
+    "a megabyte": "head -c 1000000 /dev/zero | tr '\\0' x; echo",
+    "binary": "head -c 3000 /dev/urandom; printf '\\n\\036OPA1 bogus {\"ok\":{}}\\n\\036OPA1 \\n'",
+    "a marker of another": "printf '\\nOPA1 0123456789abcdef {\"ok\": {}}\\nOPA1 none\\n'",
+    "reads standard input": "read -t 0.2 x; echo got $x",
+    "sleeps": "sleep 1",
+    "a trap": "trap 'echo bye' EXIT",
+    "functions": "sh() { echo hijacked; }; python3() { echo hijacked; }; export -f python3; command() { echo no; }; export -f command",
+    "an alias": "shopt -s expand_aliases; alias sh=false python3=false",
+    "errors": "set -e; set -u; true",
+    "everybody may write": "umask 0000",
+    "nobody may read": "umask 0777",
+    "poisoned imports": "export PYTHONPATH=$HOME/poison PYTHONHOME=/nonexistent PYTHONSTARTUP=/x PYTHONSAFEPATH=",
+    "no PATH": "export PATH=",
+    "unset PATH": "unset PATH",
+    "language": "export LC_ALL=C LANG=tlh; printf 'h\\303\\251llo\\n'",
+    "limits": "ulimit -v 400000; ulimit -n 64; ulimit -u 4000 2>/dev/null",
+    "traced": "set -x",
+    "options": "set -o posix; set -f; IFS=:",
+    "noise on stderr": "exec 2>&1; echo to stderr >&2; set -v",
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_start_up_files(name: str, home: Path) -> None:
+    there = started_with(home, STARTS[name])
+    poison = Path(there["HOME"]) / "poison"
+    poison.mkdir()
+    for stolen in ("socket", "json", "os", "opagent"):
+        (poison / f"{stolen}.py").write_text("raise SystemExit('poison')\n")
+    on(there, lands, shell=("/bin/bash", "-c"))
+
+
+def started_with(home: Path, text: str) -> dict[str, str]:
+    """A machine whose bash reads this first: as under sshd where it is built so, else by BASH_ENV."""
+    there = machine(home)
+    rc = Path(there["HOME"]) / ".bashrc"
+    rc.write_text(text + "\n")
+    return there | {"BASH_ENV": str(rc)}
+
+
+REFUSALS = {
+    "exit 0": ("exit 0", "status 0 before it began, without a word"),
+    "nologin": ("echo This account is currently not available.; exit 1", "not available"),
+    "a failing start": ("set -e; false", "status 1"),
+    "a forced command": ("echo 'Hi ana, no shell here'; exit 128", "Hi ana, no shell here"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_no_shell_behind_it(name: str, home: Path) -> None:
+    start, said = REFUSALS[name]
+    there = started_with(home, start)
+    with pytest.raises(HostRefused, match="gpu1 gives no shell") as caught:
+        on(there, lambda connection: lands(connection, name="gpu1"), shell=("/bin/bash", "-c"))
+    assert said in caught.value.why
+    assert caught.value.hint == "opagent host check gpu1"
+
+
+def test_a_start_up_file_that_never_ends(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks, "MARKER_WITHIN", 1.0)
+    there = started_with(home, "echo starting fish; exec cat")
+    with pytest.raises(HostUnfit, match="within 1 s") as caught:
+        on(there, lands, shell=("/bin/bash", "-c"))
+    assert "starting fish" in caught.value.why
+
+
+def test_more_noise_than_anybody_needs(home: Path) -> None:
+    there = started_with(home, "yes 'the motd of this machine'")
+    with pytest.raises(HostUnfit, match="prints too much") as caught:
+        on(there, lands, shell=("/bin/bash", "-c"))
+    assert "the motd of this machine" in caught.value.why
+    assert len(caught.value.why) < 1000
+
+
+def test_sh_is_not_on_the_path(home: Path) -> None:
+    """Then the other one, once."""
+    empty = home / "empty"
+    empty.mkdir()
+    there = machine(home) | {"PATH": str(empty)}
+
+    async def work(connection: LocalShell) -> list[str]:
+        await bootstrap(connection, small(), quiet)
+        return connection.lines
+
+    lines = on(there, work, shell=("/bin/bash", "-c"))
+    assert [line.split()[0] for line in lines] == ["sh", "/bin/sh"]

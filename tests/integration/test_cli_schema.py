@@ -1,0 +1,102 @@
+"""What every command prints with `--json` is what `opagent schema` says."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import fastjsonschema
+import pytest
+
+from opagent.cli.main import COMMANDS
+from opagent.cli.run import root
+from opagent.cli.schemas import OUTPUTS, of
+from tests.doubles.terminal import run
+
+NO_OBJECT = {"completion", "schema", "daemon stop", "daemon run"}
+Said = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def said(home: Path) -> Said:
+    """Runs a command, holds each object it printed against the schema of that command, and gives them."""
+
+    def run_one(command: str, *words: str, fails: bool | None = False) -> list[dict[str, Any]]:
+        done = run(*command.split(), *words, "--json", cwd=home)
+        found = list(_objects(done.stdout))
+        assert found and (fails is None or (done.returncode != 0) == fails), done.stdout + done.stderr
+        check = fastjsonschema.compile(of(command))
+        for value in found:
+            check(value)
+            assert ("error" in value) == (fails is True and value is found[-1]), value
+        seen.add(command)
+        return found
+
+    seen: set[str] = set()
+    run_one.seen = seen  # type: ignore[attr-defined]
+    return run_one
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    decoder, place = json.JSONDecoder(), 0
+    while text[place:].strip():
+        value, place = decoder.raw_decode(text, place + len(text[place:]) - len(text[place:].lstrip()))
+        yield value
+
+
+def test_every_command_says_what_its_schema_says(said: Said, home: Path) -> None:
+    docs = home / "docs"
+    said("init", str(docs))
+    (docs / ".agent.yaml").write_text("version: 1\nagent: echo\n")
+    said("explain", str(docs))
+    said("trust", str(docs))
+    said("trust", "--list")
+    opened, *events = said("open", str(docs), "-m", "hello")
+    assert opened["type"] == "opened" and events[-1]["body"]["state"] == "done"
+    ident = opened["conversation"]
+    said("send", ident, "again")
+    said("send", ident, "again", "--no-wait")
+    said("wait", ident)
+    said("ps", "--tree", "--ports")
+    said("logs", ident)
+    (path,) = {one["path"] for one in said("conversations list", "-C", str(docs))[0]["conversations"]}
+    said("conversations show", ident)
+    said("conversations queue", ident)
+    said("conversations new", str(docs))
+    said("conversations fork", ident)
+    said("conversations rebuild", ident)
+    said("conversations export", ident)
+    said("conversations merge", path, path, path)
+    said("conversations import", "--list", "-C", str(docs))
+    for answer in ("allow", "deny"):
+        said("open", str(docs), "-m", "/permission", fails=True)
+        (approval,) = said("approvals list")[0]["approvals"]
+        said(answer, approval["id"])
+    said("restart", ident)
+    said("stop", ident)
+    said("doctor", fails=None)  # it depends on the machine
+    said("daemon start")
+    said("daemon status")
+    said("wait", "nobody", fails=True)
+    assert said.seen == set(OUTPUTS)  # type: ignore[attr-defined]
+
+
+def test_every_command_has_a_schema_or_prints_no_object() -> None:
+    names = set()
+    with click.Context(root()) as context:
+        for name in COMMANDS:
+            command = root().get_command(context, name)
+            names |= {f"{name} {below}" for below in command.commands} if isinstance(command, click.Group) else {name}
+    assert names == OUTPUTS.keys() | NO_OBJECT
+
+
+def test_one_schema_or_those_of_a_noun_or_all(home: Path) -> None:
+    assert json.loads(run("schema", "ps").stdout) == of("ps")
+    assert set(json.loads(run("schema", "daemon").stdout)) == {"daemon start", "daemon status"}
+    assert set(json.loads(run("schema").stdout)) == set(OUTPUTS)
+    assert run("schema", "completion").returncode == 4
+    assert not os.path.exists(home / ".local/state/opagent")

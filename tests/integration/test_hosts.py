@@ -1,0 +1,68 @@
+"""`opagent host`: what is known of other machines, a look at one, and nothing of ours left there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.sshd import Sshd, sshd
+from tests.doubles.terminal import run, run_json
+
+
+@pytest.fixture
+def there(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    with sshd(home.parent / "there") as server:
+        monkeypatch.setenv("OPAGENT_SSH_CONFIG", server.config)
+        yield server
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(
+        os.path.relpath(os.path.join(where, name), folder) for where, dirs, names in os.walk(folder) for name in dirs + names
+    )
+
+
+def test_a_machine_is_looked_at_used_and_as_before_when_it_is_forgotten(there: Sshd) -> None:
+    (there.home / "docs").mkdir()
+    before = everything(there.home)
+    looked = run("host", "check", "there")
+    assert looked.returncode == 0, looked.stdout + looked.stderr
+    assert "reached" in looked.stdout and "interpreter" in looked.stdout and "the clocks agree" in looked.stdout
+    assert run("open", "there:docs", "--agent", "echo", "-m", "hello").returncode == 0
+    (listed,) = run_json("host", "list")["hosts"]
+    assert (listed["name"], listed["state"], listed["transport"]) == ("there", "connected", "asyncssh")
+    assert run_json("ps", "--host", "there")["processes"]
+    assert run("host", "forget", "there", "--purge").returncode == 2  # nobody said yes
+    gone = run("host", "forget", "there", "--purge", "--yes")
+    assert gone.returncode == 0, gone.stderr
+    assert run_json("host", "list")["hosts"] == []
+    left = [name for name in everything(there.home) if name not in before]
+    assert all(name.startswith(("docs/conversations", "docs/.opagent")) for name in left), left
+
+
+def test_a_machine_behind_a_command(there: Sshd) -> None:
+    (there.home / "docs").mkdir()
+    words = f"env HOME={there.home} XDG_STATE_HOME={there.home}/s XDG_CACHE_HOME={there.home}/c"
+    assert run("host", "add", "box", "--command", words, "--python", sys.executable).returncode == 0
+    (added,) = run_json("host", "list")["hosts"]
+    assert (added["name"], added["settings"]["python"]) == ("box", sys.executable)
+    done = run("open", f"box:{there.home}/docs", "--agent", "echo", "-m", "hello")
+    assert (done.returncode, done.stdout) == (0, "echo: hello\n"), done.stderr
+    forgotten = run_json("host", "forget", "box")
+    assert forgotten["forgotten"]
+
+
+def test_what_cannot_be_reached(there: Sshd) -> None:
+    there.stop()
+    looked = run("host", "check", "there")
+    assert looked.returncode == 7
+    assert "✗ failed" in looked.stdout and "host_unreachable" in looked.stdout
+
+
+@pytest.mark.parametrize("words", [("add", "a b"), ("add", "x", "--command", "'"), ("forget", "x", "--force"), ("check", "-x")])
+def test_words_that_are_wrong(home: Path, words: tuple[str, ...]) -> None:
+    assert run("host", *words).returncode == 2

@@ -1,0 +1,224 @@
+"""Conversations of another machine in a directory here: two real daemons, each with a home of its own, and real files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.machines import Machine, Pair, paired
+from tests.doubles.patience import until
+from tests.doubles.sheet import BOX, Sheet
+
+
+@pytest.fixture
+def pair(home: Path) -> Iterator[Pair]:
+    with paired(home) as both:
+        yield both
+
+
+# ---- talking ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_save_here_is_answered_there_and_the_answer_comes_here(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.type("one cup of tea\n\n/send")
+    turn = sheet.sent(1)
+    sheet.holds("echo: one cup of tea", f"/{turn['id']} done")
+    pair.agree(sheet)
+    sheet.sent_only("one cup of tea")
+
+
+def test_text_streams_here_while_the_agent_talks_there(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.type("/slow 4000 0.02\n\n/send")
+    until(lambda: re.search(r"\n/op:\w+ |agent echo", sheet.text()) and "running" in sheet.text())
+    size = len(sheet.bytes())
+    until(lambda: len(sheet.bytes()) > size)
+    sheet.type("typed meanwhile")
+    pair.agree(sheet, "typed meanwhile")
+    sheet.type("/cancel")
+    sheet.holds("cancelled")
+    assert "typed meanwhile" in pair.agree(sheet, "cancelled")
+
+
+def test_what_was_said_elsewhere_comes_here(pair: Pair) -> None:
+    sheet = pair.create()
+    pair.talk.say(sheet.conversation, "from the command line")
+    sheet.holds("echo: from the command line", " done ")
+    pair.agree(sheet)
+
+
+# ---- both sides --------------------------------------------------------------------------------------------------------------
+
+
+def test_both_sides_type_at_once_and_both_lines_stay(pair: Pair) -> None:
+    sheet = pair.create()
+    other = pair.other(sheet)
+    for number in range(8):
+        one, two = f"typed here {number}", f"typed there {number}"
+        sheet.type(one)
+        other.type(two)
+        text = pair.agree(sheet, one, two)
+        assert text.count(one) == text.count(two) == 1, text
+    sheet.sent_only()
+
+
+def test_a_line_that_is_deleted_here_is_gone_there(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.type("one\ntwo\nthree")
+    pair.agree(sheet, "two")
+    sheet.change("two\n", "")
+    until(lambda: "two" not in pair.other(sheet).text())
+    assert "one\nthree" in pair.agree(sheet)
+
+
+def test_a_line_that_is_deleted_there_is_gone_here(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.type("one\ntwo\nthree")
+    pair.agree(sheet, "two")
+    pair.other(sheet).change("two\n", "")
+    sheet.lacks("two")
+    assert "one\nthree" in pair.agree(sheet)
+
+
+# ---- offline -----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_typed_while_the_other_side_is_away_is_merged_on_its_return(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.type("before")
+    pair.agree(sheet, "before")
+    other = pair.other(sheet)
+    pair.there.stop()
+    sheet.type("typed here")
+    other.type("typed there")
+    pair.there.start()
+    with pair.there.client() as client:
+        sheet.talk.client = pair.talk.client = client
+        text = pair.agree(sheet, "before", "typed here", "typed there")
+        assert [text.count(words) for words in ("before", "typed here", "typed there")] == [1, 1, 1]
+        sheet.sent_only()
+
+
+def test_what_is_sent_while_the_other_side_is_away_is_sent_on_its_return_once(pair: Pair) -> None:
+    sheet = pair.create()
+    pair.there.stop()
+    sheet.type("withdrawn\n\n/send")
+    sheet.change("/send\n", "")
+    sheet.change("withdrawn", "wanted")
+    sheet.type("/send")
+    pair.there.start()
+    with pair.there.client() as client:
+        sheet.talk.client = pair.talk.client = client
+        sheet.holds("echo: wanted", " done ")
+        pair.agree(sheet)
+        sheet.sent_only("wanted")
+
+
+def test_what_happens_while_the_daemon_here_is_away_is_found_when_it_comes_back(pair: Pair) -> None:
+    sheet = pair.create()
+    pair.here.stop()
+    sheet.type("typed here\n\n/send")
+    pair.talk.say(sheet.conversation, "said there")
+    pair.here.start()
+    sheet.holds("echo: typed here", "echo: said there")
+    pair.agree(sheet)
+    sheet.sent_only("said there", "typed here")
+
+
+# ---- files -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_here_that_is_to_be_sent_becomes_a_conversation_there(pair: Pair) -> None:
+    pair.create()
+    (pair.there.directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
+    path = pair.here.conversations / "about-coffee.md"
+    path.write_text("one cup of coffee\n\n/send\n")
+    until(lambda: "echo: one cup of coffee" in path.read_text() and " done " in path.read_text())
+    (there,) = pair.there.conversations.glob("about-coffee*.md")
+    until(lambda: there.read_text() == path.read_text())
+    with pair.there.client() as client:
+        assert len(client.request("conversation/list", {"all": True})["conversations"]) == 2
+
+
+def test_a_file_that_is_renamed_here_is_followed(pair: Pair) -> None:
+    sheet = pair.create()
+    path = sheet.path.with_name("my-own-name.md")
+    sheet.path.rename(path)
+    renamed = Sheet(sheet.talk, {**sheet.conversation, "path": str(path)})
+    renamed.type("one cup\n\n/send")
+    renamed.holds("echo: one cup")
+    pair.agree(renamed)
+    assert [each.name for each in pair.here.conversations.glob("*.md")] == ["my-own-name.md"]
+
+
+def test_a_file_that_is_deleted_here_stays_there_and_comes_back_with_the_next_turn(pair: Pair) -> None:
+    sheet = pair.create()
+    other = pair.other(sheet)
+    sheet.type("a line, so that the watch has seen the file")
+    pair.agree(sheet, "a line")
+    sheet.path.unlink()
+    until(lambda: "was taken away" in pair.here.log())
+    other.type("a draft is no turn")
+    until(lambda: "a draft" in pair.talk.client.request("queue/list", {"conversation": sheet.conversation["id"]}) or True)
+    assert other.path.exists() and not sheet.path.exists()
+    pair.talk.say(sheet.conversation, "hello")
+    until(sheet.path.exists)
+    pair.agree(sheet, "echo: hello")
+
+
+def test_a_file_that_is_deleted_there_stays_here(pair: Pair) -> None:
+    sheet = pair.create()
+    pair.agree(sheet)
+    text = sheet.text()
+    pair.other(sheet).path.unlink()
+    until(lambda: "it stays here" in pair.here.log())
+    assert sheet.text() == text
+
+
+def test_line_ends_of_either_side_stay_whole(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.save(sheet.bytes().replace(b"\n", b"\r\n").replace(BOX.encode(), b"one cup\r\n\r\n/send\r\n\r\n" + BOX.encode()))
+    sheet.holds("echo: one cup", " done ")
+    pair.agree(sheet)
+    content = sheet.bytes()
+    assert content.count(b"\r\n") == content.count(b"\n")
+    sheet.sent_only("one cup")
+
+
+def test_a_file_of_a_megabyte(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.type("\n".join(f"line {number} of a long text" for number in range(40_000)))
+    pair.agree(sheet, "line 39999 of")
+    pair.other(sheet).type("typed there")
+    sheet.type("typed here")
+    text = pair.agree(sheet, "typed here", "typed there")
+    assert text.count("of a long text") == 40_000
+
+
+# ---- two laptops ---------------------------------------------------------------------------------------------------------------
+
+
+def test_two_mirrors_of_one_directory(pair: Pair, home: Path) -> None:
+    sheet = pair.create()
+    third = Machine(home, "c")
+    third.mirror(pair.there)
+    third.start()
+    try:
+        second = pair.mirrored(sheet.conversation, third)
+        for number in range(4):
+            one, two = f"first laptop {number}", f"second laptop {number}"
+            sheet.type(one)
+            second.type(two)
+            text = pair.agree(sheet, one, two)
+            until(lambda: second.text() == sheet.text())
+            assert text.count(one) == text.count(two) == 1
+        second.type("/send")
+        sheet.holds("echo:", "second laptop 3", " done ")
+        pair.agree(sheet)
+        pair.agree(second)
+    finally:
+        third.stop()

@@ -1,0 +1,70 @@
+"""A directory here that stands for one on a server: its conversations are edited here and answered there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.patience import until
+from tests.doubles.sshd import Sshd, sshd
+from tests.doubles.terminal import run
+from tests.integration.conftest import Talk
+
+
+@pytest.fixture
+def there(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    with sshd(home.parent / "there") as server:
+        monkeypatch.setenv("OPAGENT_SSH_CONFIG", server.config)
+        (server.home / "docs").mkdir()
+        (server.home / "docs/.agent.yaml").write_text("version: 1\nagent: echo\n")
+        yield server
+
+
+@pytest.fixture
+def notes(there: Sshd, talk: Talk) -> Path:
+    (talk.directory / ".agent.yaml").write_text(f"version: 1\nhost: there:{there.home}/docs\n")
+    shown = talk.client.request("trust/show", {"path": str(talk.directory)})
+    talk.client.request("trust/grant", {"path": shown["path"], "digest": shown["digest"]})
+    return talk.directory
+
+
+def holds(path: Path, *words: str) -> str:
+    return str(until(lambda: path.exists() and all(word in path.read_text() for word in words) and path.read_text()))
+
+
+def test_what_is_typed_here_is_answered_there(notes: Path, there: Sshd) -> None:
+    done = run("open", str(notes), "-m", "hello")
+    assert (done.returncode, done.stdout) == (0, "echo: hello\n"), done.stderr
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    near = notes / "conversations" / far.name
+    text = holds(near, "echo: hello", " done ")
+    near.write_text(text.replace("- [ ] **Send**", "typed on the laptop\n\n/send\n\n- [ ] **Send**"))
+    holds(far, "echo: typed on the laptop")
+    holds(near, "echo: typed on the laptop")
+
+
+def test_what_is_typed_while_the_line_is_cut_goes_there_on_return(notes: Path, there: Sshd) -> None:
+    assert run("open", str(notes), "-m", "hello").returncode == 0
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    near = notes / "conversations" / far.name
+    text = holds(near, "echo: hello", " done ")
+    there.stop()
+    near.write_text(text.replace("- [ ] **Send**", "typed offline\n\n/send\n\n- [ ] **Send**"))
+    there.start()
+    holds(near, "echo: typed offline")
+
+
+def test_a_mirror_without_a_binding(there: Sshd, home: Path) -> None:
+    (home / "copies").mkdir()
+    words = ("open", f"there:{there.home}/docs", "--mirror", str(home / "copies"), "-m", "hello")
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (0, "echo: hello\n"), done.stderr
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    holds(home / "copies/conversations" / far.name, "echo: hello", " done ")
+
+
+def test_a_mirror_of_what_is_here(talk: Talk) -> None:
+    (talk.directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
+    assert run("open", str(talk.directory), "--mirror", "/nowhere", "-m", "hello").returncode == 2

@@ -1,0 +1,653 @@
+"""A person's save, case by case; the numbers are those of the design's list of edge cases."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from opagent.document import parts
+from opagent.document.draft import Gesture, read
+from opagent.document.edit import Opening, new
+from opagent.document.memory import Memory
+from opagent.document.merge import Merged, merge
+from opagent.document.parse import join, scan
+from opagent.document.records import Fact
+from tests.doubles.texts import AT, HEADER, TAG, ids
+
+FILES = Path(__file__).resolve().parent.parent / "corpus" / "files"
+BOX = b"- [ ] **Send**"
+TICKED = b"- [x] **Send**"
+HEAD = new(HEADER, "alice").content().split(b"<!-- op:")[0]
+EXCHANGE = (FILES / "31-bom.md").read_bytes().removeprefix(b"\xef\xbb\xbf")  # one finished exchange and a draft
+
+
+class Talk:
+    """A conversation with its memory; `file` is what was written last."""
+
+    def __init__(self, content: bytes = HEAD) -> None:
+        self.memory = Memory.of(content, TAG, "alice")
+        self.file = content
+        self.write()
+
+    def write(self) -> bytes:
+        self.file = self.memory.version(len(self.file)) if self.memory.content() != self.file else self.file
+        self.log = self.memory.written(self.file)
+        return self.file
+
+    def save(self, content: bytes, **how: bool) -> Merged:
+        merged = merge(self.memory, content, **how)  # type: ignore[arg-type]
+        if not merged.stop:
+            assert merged.content == self.memory.content()
+            assert self.memory.document.regions == scan(merged.content, TAG)
+            again = merge(self.memory, merged.content)
+            assert not again.facts and again.content == merged.content
+        self.file = content
+        return merged
+
+    def send(self, number: int = 0) -> bytes:
+        """What the draft says, as a message with an open reply."""
+        raw = self.memory.draft()
+        said = read(raw)
+        assert said.gesture.sends and said.text
+        text = said.text.decode("utf-8", "surrogateescape")
+        self.memory.begin(Opening(f"u{number:04}", f"a{number:04}", "alice", text, "writer", AT, AT, via=""), raw)
+        return said.text
+
+    def stream(self, text: str, number: int = 0, end: str = "") -> bytes:
+        self.memory.put(f"a{number:04}", text, (end, AT) if end else ("running",), not end)
+        return self.write()
+
+    def exchange(self, number: int, said: bytes, answer: str) -> bytes:
+        """Typed in an editor that has loaded all, sent and answered."""
+        content = self.file.replace(BOX, said + b"\n\n" + TICKED) if BOX in self.file else self.file + said + b"\n/send\n"
+        self.save(content)
+        self.send(number)
+        return self.stream(answer, number, "done")
+
+
+def what(merged: Merged) -> list[tuple[str, str]]:
+    return [(fact.what, fact.region) for fact in merged.facts]
+
+
+def talk(turns: int = 1) -> Talk:
+    made = Talk()
+    for number in range(turns):
+        made.exchange(number, b"Question %d?" % number, f"Answer {number} of some length.\n\nIts second paragraph {number}.\n")
+    return made
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["31-bom", "32-bom-crlf", "32-crlf", "34-latin1", "36-mixed-line-ends", "40-keys-comments-anchors",
+                                  "41-broken-yaml", "43-id-deleted", "35-no-final-newline", "43-front-matter-deleted"])  # fmt: skip
+def test_what_the_person_has_stays_byte_for_byte(name: str) -> None:
+    """31 to 36, 40, 41, 43: a save with a changed draft, then a message; nothing else of the person's bytes changes."""
+    content = (FILES / f"{name}.md").read_bytes()
+    eol = b"\r\n" if content.count(b"\r\n") * 2 > content.count(b"\n") else b"\n"
+    made = Talk(content)
+    saved = content + (b"" if content.endswith(b"\n") else eol) + b"caf\xe9" + eol + b"/send" + eol
+    merged = made.save(saved)
+    assert merged.content == saved and not merged.facts and merged.gestures
+    text = made.send(1)
+    assert text.endswith(b"caf\xe9")
+    written = made.stream("Answer.\n", 1, "done")
+    before, after = scan(content, TAG), scan(written, TAG)
+    assert [region.id for region in after] == ["", "u1aaa", "a1aaa", "u0001", "a0001", "next"]
+    for old, fresh in zip(before[:2], after[:2], strict=True):
+        assert fresh.raw == old.raw
+    assert after[2].body == before[2].body
+    assert b"caf\xe9" in after[3].body
+    assert written.startswith(b"\xef\xbb\xbf") == content.startswith(b"\xef\xbb\xbf")
+    ours = b"".join(region.open + region.close for region in after[3:])
+    assert (b"\r\n" in ours) == (eol == b"\r\n") and ours.count(b"\n") == ours.count(eol)
+
+
+@pytest.mark.parametrize("path", sorted(FILES.glob("*.md")), ids=lambda path: path.stem)
+def test_every_odd_file_is_merged_and_then_stays(path: Path) -> None:
+    """The corpus as a save of the file that each of them was made from."""
+    made = Talk(EXCHANGE)
+    merged = made.save(path.read_bytes())
+    if not merged.stop:
+        deleted = {fact.region for fact in merged.facts if fact.what == "deleted"}
+        there = [region.id for region in scan(merged.content, TAG)]
+        assert ({"u1aaa", "a1aaa"} <= {*there, *deleted} and there[-1:] != [""]) or not there[1:]
+        made.save(made.write() + b"\none more\n/send\n")
+        assert made.send(1).endswith(b"one more")
+        assert [region.id for region in scan(made.write(), TAG)][-3:] == ["u0001", "a0001", "next"]
+
+
+def test_33_utf16_is_no_edit() -> None:
+    made = talk()
+    before = made.file
+    merged = made.save(made.file.decode().encode("utf-16"))
+    assert merged.stop and what(merged) == [("torn", "")]
+    assert made.memory.content() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \r\n\t", b"abc\0def"])
+def test_37_torn(content: bytes) -> None:
+    made = talk()
+    before = made.file
+    merged = made.save(content)
+    assert merged.stop and not merged.aside and what(merged) == [("torn", "")]
+    assert made.memory.content() == before
+
+
+def test_38_only_front_matter() -> None:
+    made = Talk((FILES / "38-only-front-matter.md").read_bytes())
+    assert not made.save(made.file + b"\nhello\n/send").facts
+    assert made.send() == b"hello"
+    assert ids(made.write()) == ["", "u0000", "a0000", "next"]
+
+
+def test_39_a_plain_file_becomes_a_conversation() -> None:
+    made = Talk(b"hello\nthere\n")
+    made.save(b"hello\nthere\n/send\n")
+    made.memory.adopt({"opagent": "1", **HEADER})
+    assert made.send() == b"hello\nthere"
+    assert made.write().startswith(b"---\nopagent: 1\nconversation: k7q2-m4x8p3\n")
+    assert made.file.endswith(b"running -->\n\n<!-- op:k7q2 next -->\n## Alice\n\n- [ ] **Send**\n")
+    assert made.memory.last_turn_ours()
+
+
+@pytest.mark.parametrize("change", [(b"title: Tighten", b"# mine\ntitle: Loosen"), (b"conversation: k7q2-m4x8p3", b"conversation: k7q2-aaaaaa"),
+                                    (b"conversation: k7q2-m4x8p3\n", b""), (b"agent: writer\n", b"agent: [x, &a y]\nz: *a\n"), (b"---\n\n", b"\n\n")])  # fmt: skip
+def test_40_to_43_front_matter_is_the_persons(change: tuple[bytes, bytes]) -> None:
+    made = talk(2)
+    saved = made.file.replace(*change, 1)
+    merged = made.save(saved)
+    assert merged.content == saved and not merged.facts
+    made.exchange(2, b"more", "Answer.\n")
+    assert made.file.startswith(saved.split(b"<!-- op:")[0])
+
+
+# ---- gestures and the draft area -------------------------------------------------------------------------------------------
+
+
+def test_56_a_save_without_change() -> None:
+    made = talk(2)
+    assert made.save(made.file) == Merged(made.file)
+
+
+def test_57_to_61_gestures_of_a_save() -> None:
+    made = talk()
+    for typed, gesture in (
+        (b"/", Gesture.NONE), (b"/sen", Gesture.NONE), (b"/send", Gesture.SEND), (b"/send\nand more", Gesture.NONE),
+        (b"/sender", Gesture.NONE), (b"```\ncode\n/send", Gesture.SEND),
+    ):  # fmt: skip
+        merged = made.save(made.memory.content().split(BOX)[0] + BOX + b"\nhello\n" + typed)
+        assert merged.gestures and not merged.facts and not merged.aside
+        assert read(made.memory.draft()).gesture is gesture, typed
+    assert made.send(1) == b"hello\n```\ncode"
+    assert b"```\ncode\n```\n\n<!-- op:k7q2 a0001" in made.write()
+    empty = made.file.replace(BOX, TICKED)
+    assert not made.save(empty).facts and read(made.memory.draft()).text == b""
+    made.memory.obeyed()
+    assert made.write().endswith(b"## Alice\n\n- [ ] **Send**\n")
+
+
+def test_62_the_box_is_deleted() -> None:
+    made = talk()
+    saved = made.file.replace(BOX, b"hello\n/send")
+    assert made.save(saved).content == saved
+    assert made.send(1) == b"hello"
+    assert made.write().endswith(b"## Alice\n\n- [ ] **Send**\n")
+
+
+@pytest.mark.parametrize(
+    "gone", [rb"<!-- op:k7q2 next.*\n", rb"<!-- op:k7q2 next.*\n## Alice\n", rb"(?<=-->\n)## Alice\n(?=\n- \[)"]
+)
+def test_63_66_marker_or_heading_of_the_draft_area_deleted(gone: bytes) -> None:
+    made = talk(2)
+    saved = re.sub(gone, b"", made.file).replace(BOX, b"hello\n\n" + TICKED)
+    assert saved != made.file
+    merged = made.save(saved)
+    assert not merged.facts and read(made.memory.draft()).text == b"hello"
+    assert ids(merged.content) == ["", "u0000", "a0000", "u0001", "a0001", "next"]
+    assert made.send(2) == b"hello"
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_64_end_marker_deleted(running: bool) -> None:
+    made = talk(2)
+    if running:
+        made.save(made.file.replace(BOX, b"and?\n\n" + TICKED))
+        made.send(2)
+        made.stream("First line of it.\n", 2)
+    close = re.findall(rb"<!-- op:k7q2 /a\d+ .*\n", made.file)[-1]
+    merged = made.save(made.file.replace(close, b"").replace(BOX, b"my text\n\n" + BOX))
+    assert ("repaired", "a0002" if running else "a0001") in what(merged) or b"<!-- op:k7q2 next" in made.file
+    assert close in merged.content and read(made.memory.draft()).text == b"my text"
+
+
+def test_64_both_markers_between_reply_and_draft_deleted() -> None:
+    made = talk(1)
+    saved = re.sub(rb"<!-- op:k7q2 (/a0000|next).*\n", b"", made.file).replace(BOX, b"my text\n/send\n")
+    merged = made.save(saved)
+    assert what(merged) == [("repaired", "a0000")]
+    assert read(made.memory.draft()) == read(b"my text\n/send\n")
+    assert b"Its second paragraph 0.\n\n<!-- op:k7q2 /a0000 done" in merged.content
+
+
+def test_65_start_markers_deleted() -> None:
+    made = talk(2)
+    reply = re.search(rb"<!-- op:k7q2 a0001 .*\n", made.file)
+    assert reply
+    merged = made.save(made.file.replace(reply.group(), b""))
+    assert what(merged) == [("repaired", "a0001")] and merged.content == talk(2).file
+    message = re.search(rb"<!-- op:k7q2 u0001 .*\n", merged.content)
+    assert message
+    merged = made.save(merged.content.replace(message.group(), b""))
+    assert what(merged) == [("deleted", "u0001")] and b"Question 1?" in merged.content
+
+
+def test_66_headings_of_turns_translated() -> None:
+    made = talk()
+    merged = made.save(made.file.replace(b"## Writer", b"## Schreiber"))
+    assert what(merged) == [("reply_edited", "a0000")] and b"## Schreiber" in merged.content
+    merged = made.save(merged.content.replace(b"## Alice \xc2\xb7 ", b"## Alicja \xc2\xb7 "))
+    assert what(merged) == [("edited", "u0000")] and read(made.memory.draft()).gesture is Gesture.NONE
+
+
+def test_67_a_turn_moved() -> None:
+    made = talk(3)
+    regions = scan(made.file)
+    moved = join((regions[0], *regions[3:5], *regions[1:3], *regions[5:]))
+    merged = made.save(moved)
+    assert merged.content == moved and not merged.facts
+    behind = join((*regions[:5], regions[7], *regions[5:7]))  # behind the draft area
+    merged = made.save(behind)
+    assert ids(merged.content) == ["", "u0000", "a0000", "u0001", "a0001", "u0002", "a0002", "next"]
+
+
+def test_68_a_turn_copied_is_text() -> None:
+    made = talk(2)
+    regions = scan(made.file)
+    saved = join((*regions[:3], *regions[1:3], *regions[3:]))
+    merged = made.save(saved)
+    assert merged.content == saved and ids(merged.content) == ids(made.file)
+    assert read(made.memory.draft()).gesture is Gesture.NONE and made.memory.last_turn_ours()
+
+
+def test_69_turns_of_another_conversation() -> None:
+    made = talk(1)
+    other = made.file.split(b"---\n\n")[1].replace(b"k7q2", b"zzzz")
+    pasted = made.file.replace(b"<!-- op:k7q2 next", b"```\n" + other + b"```\n<!-- op:k7q2 next").replace(BOX, other + BOX)
+    merged = made.save(pasted)
+    assert merged.content == pasted and not merged.facts and ids(merged.content) == ["", "u0000", "a0000", "next"]
+    unknown = made.memory.content().replace(b"<!-- op:k7q2 u0000", b"<!-- op:k7q2 u9999 you bob T -->\nhi\n\n<!-- op:k7q2 u0000")
+    merged = made.save(unknown)
+    assert what(merged) == [("imported", "u9999")] and merged.content == unknown
+    assert merged.facts[0].body == b"<!-- op:k7q2 u9999 you bob T -->\nhi\n\n"
+
+
+def test_an_imported_last_turn_is_not_ours() -> None:
+    made = talk(1)
+    grown = talk(2)
+    assert made.memory.last_turn_ours()
+    merged = made.save(grown.file)
+    assert what(merged) == [("imported", "u0001"), ("imported", "a0001")]
+    assert not made.memory.last_turn_ours() and ids(merged.content) == ids(grown.file)
+    assert not Memory.of(grown.file, TAG, "alice", imported=True).last_turn_ours()
+    made.exchange(2, b"mine", "Answer.\n")
+    assert made.memory.last_turn_ours()
+
+
+# ---- editing while it runs -------------------------------------------------------------------------------------------------
+
+
+def running() -> Talk:
+    """One finished exchange, then a reply with two lines so far."""
+    made = talk(1)
+    made.save(made.file.replace(BOX, b"Go on\n\n" + TICKED))
+    made.send(1)
+    made.stream("First line of the second reply.\n", 1)
+    made.stream("First line of the second reply.\nSecond line comes.\n", 1)
+    return made
+
+
+def test_70_an_old_message_edited_while_the_agent_runs() -> None:
+    made = running()
+    merged = made.save(made.file.replace(b"Question 0?", b"Question zero?"))
+    assert what(merged) == [("edited", "u0000")] and b"Question zero?" in merged.facts[0].body
+    assert b"Question zero?" in made.stream("All of it.\n", 1, "done")
+    stale = made.save(made.file.replace(b"Question zero?", b"Question 0?"))  # an editor that was behind
+    assert not stale.facts and b"Question zero?" in stale.content
+
+
+def test_71_text_typed_into_a_running_reply() -> None:
+    made = running()
+    saved = made.file.replace(b"Second line", b"wait, I meant\nthe other one\nSecond line").replace(BOX, TICKED)
+    made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1)
+    merged = made.save(saved)
+    assert what(merged) == [("moved_to_draft", "a0001")] and not merged.aside and not merged.gestures
+    assert read(made.memory.draft()) == read(b"wait, I meant\nthe other one\n")
+    assert merged.content.count(b"wait, I meant") == 1 and b"Third." in merged.content
+    assert merged.content.endswith(b"## Alice\n\nwait, I meant\nthe other one\n\n- [ ] **Send**\n")
+    made.write()
+    again = made.save(saved)  # the same stale buffer
+    assert again.content.count(b"wait, I meant") == 1 and b"Third." in again.content
+    ended = made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1, "done")
+    assert ended.count(b"wait, I meant") == 1
+
+
+@pytest.mark.parametrize("line", [b"- [x] **Send**", b"/send", b"/cancel"])
+def test_a_gesture_typed_into_a_reply_is_none(line: bytes) -> None:
+    made = running()
+    for saved in (
+        made.file.replace(b"Second line", line + b"\nSecond line"),
+        made.file.replace(b"Second line", b"words\n" + line + b"\nSecond line"),
+    ):
+        merged = made.save(saved.replace(BOX, b"my text\n\n" + TICKED))
+        assert not merged.gestures and read(made.memory.draft()).gesture is Gesture.NONE
+        assert line not in made.memory.document.regions[4].body and b"my text" in read(made.memory.draft()).text
+    assert read(made.memory.draft()).text == b"words\n\nmy text"
+
+
+def test_a_finished_reply_that_was_seen_can_be_edited() -> None:
+    made = talk(2)
+    merged = made.save(made.file.replace(b"Answer 1", b"My answer 1"))
+    assert what(merged) == [("reply_edited", "a0001")] and b"My answer 1" in merged.content
+    made.memory.put("a0001", "Rendered anew.\n", ("done", AT, "in=5"), False)  # late usage: the text stays the person's
+    assert b"My answer 1" in made.memory.content() and b"done 2026-11-20T09:14:05Z in=5 -->" in made.memory.content()
+
+
+@pytest.mark.parametrize("left", [b"", b"---\nopagent: 1\nconversation: k7q2-m4x8p3\nagent: writer\n---\n"])
+def test_72_all_selected_and_deleted(left: bytes) -> None:
+    made = running()
+    merged = made.save(left)
+    if not left:
+        assert merged.stop
+        return
+    assert {fact.what for fact in merged.facts} == {"restored"} and not merged.aside
+    assert ids(merged.content) == ["", "u0000", "a0000", "u0001", "a0001", "next"]
+    assert merged.content.startswith(left)
+
+
+def test_73_undo_to_before_the_send() -> None:
+    made = talk(1)
+    before = made.file.replace(BOX, b"Go on\nwith it\n\n" + BOX)
+    made.save(before)
+    made.save(before.replace(BOX, TICKED))
+    made.send(1)
+    made.stream("Yes.\n", 1)
+    merged = made.save(before)  # the text stands in the draft again: it was sent, and is not sent twice
+    assert what(merged) == [("restored", "u0001"), ("restored", "a0001")]
+    assert merged.content.count(b"with it") == 1 and read(made.memory.draft()) == read(b"")
+    changed = made.save(before.replace(b"with it", b"without it"))
+    assert ("edited", "u0001") in what(changed) and b"without it" in changed.content
+
+
+def test_74_86_formatters() -> None:
+    """What they do to the bytes; while the reply streams its text stays whole and none of it gets into the draft."""
+    made = talk(2)
+    for change in FORMATTERS:
+        changed = change(made.file)
+        merged = Talk(made.file).save(changed)
+        assert not merged.stop and not merged.aside, change
+        assert {fact.what for fact in merged.facts} <= {"edited", "reply_edited"}, change
+        assert ids(merged.content) == ids(made.file)
+    streaming = running()
+    for change in FORMATTERS:
+        made = running()
+        old = made.file
+        made.stream("First line of the second reply.\nSecond line comes.\nIt goes on.\n", 1)
+        merged = made.save(change(old))
+        assert not merged.stop and read(made.memory.draft()).text == b"", change
+        assert {fact.what for fact in merged.facts} <= {"edited", "reply_edited", "not_kept"}
+        assert merged.aside == ("not_kept" in {fact.what for fact in merged.facts})
+        assert b"Second line comes." in merged.content and b"It goes on." in merged.content
+        assert ids(merged.content) == ids(streaming.file)
+
+
+def _wrapped(content: bytes) -> bytes:
+    """Every word on a line of its own, but for markers."""
+    return re.sub(rb"(?m)^(?!<!--|## |---|- \[).+$", lambda line: line.group().replace(b" ", b"\n"), content)
+
+
+FORMATTERS = [
+    lambda content: re.sub(rb"(?m)[ \t]+$", b"", content),
+    lambda content: content.replace(b"\n", b"\r\n"),
+    lambda content: b"\xef\xbb\xbf" + content,
+    lambda content: content.rstrip(b"\n"),
+    lambda content: re.sub(rb"\n{3,}", b"\n\n", content),
+    lambda content: content.replace(b"\n\n", b"\n\n\n"),
+    lambda content: content.replace(b"- [ ]", b"* [ ]"),
+    lambda content: content.replace(b"## Writer \xc2\xb7", b"##  Writer \xc2\xb7").replace(
+        b"<!-- op:k7q2 /", b"\n<!-- op:k7q2 /"
+    ),
+    _wrapped,
+]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: re.sub(rb"(?m)^<!--.*-->\n", b"", content),
+        lambda content: re.sub(rb"(?m)^", b"  ", content),
+        lambda content: content.replace(b"\n", b"\r"),
+    ],
+)
+def test_all_comments_stripped_or_all_lines_indented_is_damage(change: object) -> None:
+    made = running()
+    before = made.memory.content()
+    merged = made.save(change(made.file))  # type: ignore[operator]
+    assert merged.stop and merged.aside and [fact.what for fact in merged.facts] == ["damaged"]
+    assert made.memory.content() == before
+
+
+@pytest.mark.parametrize("behind", [1, 2, 3])
+def test_75_85_stale_buffers(behind: int) -> None:
+    """An editor that loaded the file before some exchanges: unchanged, and with its draft changed."""
+    made = talk(1)
+    old = made.file
+    for number in range(1, 1 + behind):
+        made.exchange(number, b"More %d" % number, f"Answer {number}.\n")
+    whole = made.file
+    merged = made.save(old)
+    assert merged.content == whole and all(fact.what == "restored" for fact in merged.facts)
+    merged = made.save(old.replace(BOX, b"typed behind\n\n" + TICKED + b"\n/send" * behind))
+    assert merged.gestures and not merged.aside
+    assert read(made.memory.draft()) == read(b"typed behind\n/send")
+    assert ids(merged.content) == ids(whole)
+
+
+def test_75_stale_with_the_text_that_was_sent() -> None:
+    """It never saw its draft being sent: the text goes back to its message, what is new is the draft, the gesture counts if new."""
+    made = talk(1)
+    first = made.file.replace(BOX, b"Go on\n\n" + TICKED)
+    made.save(first)
+    made.send(1)
+    made.stream("Yes.\n", 1, "done")
+    merged = made.save(first.replace(TICKED, b"then this\n\n" + TICKED))
+    assert not merged.gestures, "the tick is the one that was obeyed"
+    assert merged.content.count(b"Go on") == 1 and read(made.memory.draft()) == read(b"then this")
+    merged = made.save(first.replace(TICKED, b"then this\n\n" + TICKED) + b"/send\n")
+    assert merged.gestures and made.send(2) == b"then this"
+
+
+def test_90_a_whole_exchange_deleted() -> None:
+    made = talk(3)
+    regions = scan(made.file)
+    saved = join((*regions[:3], *regions[5:]))
+    merged = made.save(saved)
+    assert what(merged) == [("deleted", "u0001"), ("deleted", "a0001")] and merged.content == saved
+    assert "a0001" not in ids(made.stream("Late.\n", 1, "done")), "what was deleted stays deleted"
+    back = made.save(join(regions))
+    assert what(back) == [("restored", "u0001"), ("restored", "a0001")] and back.content == join(regions)
+    running_one = running()
+    merged = running_one.save(join((*scan(running_one.file)[:3], scan(running_one.file)[5])))
+    assert {fact.what for fact in merged.facts} == {"restored"}, "not while it runs"
+
+
+def test_77_an_older_version_by_git() -> None:
+    made = talk(1)
+    old = made.file
+    made.exchange(1, b"More", "Answer.\n")
+    merged = made.save(old, git=True)
+    assert what(merged) == [("reverted", "u0001"), ("reverted", "a0001")] and merged.content == old
+    made = talk(1)
+    old = made.file
+    made.save(old.replace(b"Question 0", b"Question zero").replace(b"Answer 0", b"Answer zero"))
+    made.write()
+    merged = made.save(old, git=True)
+    assert what(merged) == [("reverted", "u0000"), ("reverted", "a0000")] and merged.content == old
+    made.exchange(1, b"More", "Answer.\n")
+    assert made.save(old).content == made.memory.content() and ids(made.memory.content())[-2] == "a0001", "not by git: put back"
+    made.save(made.memory.content().replace(BOX, b"and\n" + TICKED))
+    made.send(2)
+    made.stream("x\n", 2)
+    assert {fact.what for fact in made.save(old, git=True).facts} == {"restored"}, "while a turn runs it is put back"
+
+
+# ---- ticks, notes, commands, parts -----------------------------------------------------------------------------------------
+
+
+ASK = (
+    "<!-- op:k7q2 p5t2w ask 2026-11-20T09:15:10Z sum=9f31c2d0 -->\n> [!IMPORTANT]\n> **Writer asks to run a command**\n>\n> ```sh\n"
+    "> make\n> ```\n\n- [ ] Allow once\n- [ ] Deny\n\n<!-- op:k7q2 /p5t2w open -->\n"
+)
+
+
+def test_a_tick_is_read_and_undone() -> None:
+    made = running()
+    text = "First line of the second reply.\n\n" + ASK
+    before = made.stream(text, 1)
+    merged = made.save(before.replace(b"- [ ] Allow once", b"- [x] Allow once"))
+    assert not merged.facts and merged.content == before
+    assert [(tick.approval, tick.chosen) for tick in merged.ticks] == [("p5t2w", ("Allow once",))]
+    made.write()
+    typed = made.save(before.replace(b"- [ ] Deny", b"- [x] Deny: no").replace(b"First line", b"my words\nFirst line"))
+    assert [tick.words for tick in typed.ticks] == ["no"] and read(made.memory.draft()).text == b"my words"
+    elsewhere = made.save(
+        made.memory.content().replace(b"Its second", ASK.replace("[ ] Allow", "[x] Allow").encode() + b"Its second")
+    )
+    assert elsewhere.ticks == () and ("reply_edited", "a0000") in what(elsewhere)
+
+
+def test_a_note_comes_and_goes_and_costs_nothing_of_the_person() -> None:
+    made = running()
+    saved = made.file.replace(BOX, b"next question\n\n" + TICKED)
+    made.save(saved)
+    made.memory.note("sent when this turn ends; 1 before it")
+    noted = made.write()
+    assert b"## Alice\n\n> [!NOTE]\n> sent when this turn ends; 1 before it <!-- op -->\n\nnext question\n" in noted
+    assert read(made.memory.draft()).text == b"next question"
+    again = Memory.of(noted, TAG, "alice")
+    again.note("")
+    assert again.content() == saved, "the note of an earlier daemon"
+    behind = made.save(saved.replace(b"next question", b"other question"))
+    assert behind.content.count(b"<!-- op -->") == 1 and read(made.memory.draft()).text == b"other question"
+    made.memory.note("")
+    assert made.write() == saved.replace(b"next question", b"other question")
+    typed = made.save(noted.replace(b"> sent when", b"> my own line\n> sent when"))
+    assert b"<!-- op -->" not in typed.content and b"> my own line\n" in typed.content
+
+
+def test_a_command_is_obeyed_once() -> None:
+    made = running()
+    saved = made.file.replace(BOX, b"my text\n\n" + BOX + b"\n/cancel\n")
+    merged = made.save(saved)
+    assert merged.gestures and read(made.memory.draft()).gesture is Gesture.CANCEL
+    made.memory.obeyed()
+    obeyed = made.write()
+    assert b"/cancel" not in obeyed and b"my text\n\n- [ ] **Send**\n" in obeyed and b"next after=a0000 did=1 -->" in obeyed
+    stale = made.save(saved.replace(b"my text", b"my text goes on"))
+    assert not stale.gestures and b"/cancel" not in stale.content and b"my text goes on" in stale.content
+    fresh = made.save(obeyed + b"/cancel\n")
+    assert fresh.gestures and read(made.memory.draft()).gesture is Gesture.CANCEL
+
+
+def test_turns_that_moved_to_a_part_stay_there() -> None:
+    made = talk(4)
+    old = made.file
+    split = parts.split(old, "c.md", "s0001", limit=1)
+    assert split
+    made.memory.rewrite(split.content)
+    assert made.memory.content() == split.content and made.memory.last_turn_ours()
+    short = made.write()
+    merged = made.save(old)
+    assert merged.content == short and not merged.aside and ("restored", "s0001") in what(merged)
+    merged = made.save(old.replace(b"<!-- op:k7q2 u0001", b"my note\n\n<!-- op:k7q2 u0001").replace(BOX, b"my text\n\n" + BOX))
+    assert read(made.memory.draft()).text == b"my note\n\nmy text" and not merged.aside
+    merged = made.save(old.replace(b"Answer 0", b"Another answer"))
+    assert merged.aside and ("not_kept", "a0000") in what(merged) and "a0000" not in ids(merged.content)
+    regions = scan(short)
+    assert what(made.save(join(regions[:1] + regions[2:]))) == [("deleted", "s0001")]
+
+
+def test_what_stands_behind_a_summary_is_draft_where_nothing_else_follows() -> None:
+    made = talk(4)
+    split = parts.split(made.file, "c.md", "s0001", limit=1)
+    assert split
+    made.memory.rewrite(split.content)
+    short = made.write()
+    made.save(short.replace(BOX, b"x\n\n" + BOX))
+    merged = made.save(join(scan(short)[:2]) + b"my draft\n/send\n")
+    assert read(made.memory.draft()) == read(b"my draft\n/send\n") and {fact.what for fact in merged.facts} == {"deleted"}
+    assert made.send(7) == b"my draft" and ids(made.write()) == ["", "s0001", "u0007", "a0007", "next"]
+
+
+# ---- after a restart -------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_was_logged_and_not_stamped_is_not_sent_twice() -> None:
+    made = talk(1)
+    saved = made.file.replace(BOX, b"Go on\n\n" + TICKED)
+    memory = Memory.of(made.file, TAG, "alice")  # out of the log, where the message is queued
+    memory.restore(made.log)
+    memory.begin(Opening("u0001", "a0001", "alice", "Go on", "writer", AT, AT, via=""), b"\nGo on\n\n- [x] **Send**\n")
+    merged = merge(memory, saved)
+    assert not merged.gestures and merged.content.count(b"Go on") == 1
+    assert read(memory.draft()) == read(b"") and ids(merged.content)[-3:] == ["u0001", "a0001", "next"]
+    assert merge(memory, merged.content.replace(b"Go on", b"Go on")).content == merged.content
+
+
+def test_beginning_with_a_draft_that_has_grown() -> None:
+    made = talk(1)
+    made.save(made.file.replace(BOX, b"Go on\nand on\n\n" + TICKED))
+    made.memory.begin(Opening("u0001", "a0001", "alice", "Go on", "writer", AT, AT, via=""), b"Go on\n\n- [x] **Send**\n")
+    assert read(made.memory.draft()) == read(b"and on")
+    content = made.memory.content()
+    made.memory.begin(Opening("u0001", "a0001", "alice", "Go on", "writer", AT, AT, via=""), b"Go on\n")
+    assert made.memory.content() == content, "it stands there already"
+
+
+def test_what_an_unmerged_save_held_is_rescued() -> None:
+    made = talk(1)
+    assert not made.memory.rescue(made.file)
+    assert made.memory.rescue(made.file.replace(BOX, b"half a thought\n\n" + TICKED))
+    assert read(made.memory.draft()) == read(b"half a thought")
+    assert made.save(made.file.replace(BOX, b"other\n\n" + BOX)).content.count(b"half a thought") == 1
+
+
+def test_what_was_moved_is_known_after_a_restart() -> None:
+    made = running()
+    stale = made.file.replace(b"Second line", b"typed inside\nSecond line")
+    made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1)
+    log = [made.log]
+    made.save(stale)
+    content = made.write()
+    log.append(made.log)
+    memory = Memory.of(content, TAG, "alice")
+    for body in log:
+        memory.restore(body)
+    memory.put(
+        "a0001", "First line of the second reply.\nSecond line comes.\nThird.\n\n> [!WARNING]\n> x\n", ("interrupted", AT), False
+    )
+    merged = merge(memory, stale)
+    assert merged.content.count(b"typed inside") == 1 and b"Third." in merged.content
+
+
+def test_facts_of_the_log_bring_a_document_up_to_date() -> None:
+    made = talk(3)
+    memory = Memory.of(made.file, TAG, "alice")
+    memory.recall(Fact("deleted", "a0002"))
+    memory.recall(Fact("edited", "u0000", b"## Alice\n\nother words\n\n"))
+    memory.recall(Fact("imported", "u7777", b"<!-- op:k7q2 u7777 you bob T -->\nhi\n\n", "a0001"))
+    memory.recall(Fact("restored", "a9999"))
+    assert ids(memory.content()) == ["", "u0000", "a0000", "u0001", "a0001", "u7777", "u0002", "next"]
+    assert b"other words" in memory.content() and b"next after=a0001" in memory.content()

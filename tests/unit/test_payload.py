@@ -1,0 +1,102 @@
+"""The archive for other machines: what is in it, that it is always the same, and that it runs alone."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import subprocess
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from opagent import paths
+from opagent.remote import payload as module
+from opagent.remote import stage0, stage1
+from opagent.remote.payload import Payload, pack, payload
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    payload.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def made() -> Payload:
+    return pack({name: path.read_bytes() for name, path in module._sources()})
+
+
+def names(made: Payload) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(made.data))) as archive:
+        return set(archive.getnames())
+
+
+def test_what_is_in_it(made: Payload) -> None:
+    found = names(made)
+    assert {"__main__.py", "opagent/landing.py", "opagent/daemon/main.py", "opagent/_bundled/runtimes/echo/runtime.yaml"} <= found
+    assert {"yaml/__init__.py", "watchdog/__init__.py", "markdown_it/__init__.py", "mdurl/__init__.py"} <= found
+    assert {name.split("/")[1] for name in found if name.startswith("licenses/")} == set(module.PACKAGES.values())
+    tops = {name.split("/")[0] for name in found}
+    assert not tops & {"asyncssh", "cryptography", "rich", "prompt_toolkit", "psutil", "click"}
+    assert not [name for name in found if name.endswith((".so", ".pyc")) or "__pycache__" in name or name.startswith("/")]
+
+
+def test_the_same_every_time_and_small(made: Payload) -> None:
+    again = pack({name: path.read_bytes() for name, path in reversed(list(module._sources()))})
+    assert again == made
+    assert len(made.data) < 640_000
+
+
+def test_every_form_is_the_same_archive(made: Payload) -> None:
+    archive = lzma.decompress(made.data)
+    assert made.packed(["tar", "gz", "xz"]) == ("xz", made.data)
+    form, data = made.packed(["gz", "tar"])
+    assert (form, zlib.decompress(data)) == ("gz", archive)
+    assert made.packed([]) == ("tar", archive)
+    for form in ("xz", "gz", "tar"):
+        files = stage1.archive(made.digest, form, made.packed([form])[1])
+        assert {name for name, _ in files} == names(made)
+    with pytest.raises(ValueError, match="not what was sent"):
+        stage1.archive("0" * 64, "xz", made.data)
+
+
+def test_it_is_kept_and_made_anew_when_something_changed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "lib").mkdir()
+    source = home / "lib" / "a.py"
+    source.write_text("a = 1\n")
+    monkeypatch.setattr(module, "_sources", lambda: [("lib/a.py", source)])
+    first = payload()
+    kept = paths.payload_cache().read_bytes()
+    payload.cache_clear()
+    monkeypatch.setattr(module, "pack", lambda _: pytest.fail("it is known"))
+    assert payload() == first
+    monkeypatch.undo()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(module, "_sources", lambda: [("lib/a.py", source)])
+    paths.payload_cache().parent.mkdir(parents=True, exist_ok=True)
+    paths.payload_cache().write_bytes(kept[:-3])  # damaged
+    payload.cache_clear()
+    assert payload() == first
+    source.write_text("a = 22\n")
+    payload.cache_clear()
+    assert payload().digest != first.digest
+
+
+def test_modules_of_it_run_with_nothing_else(made: Payload, home: Path) -> None:
+    where = home / "rt"
+    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(made.data))) as archive:
+        archive.extractall(where, filter="data")
+    (where / ".ok").touch()
+    command = [sys.executable, "-I", "-S", str(where), "-m", "opagent.daemon.main", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]})
+    assert "--ready-fd" in done.stdout
+
+
+def test_the_line_is_short_and_stage_1_has_no_words_too_new() -> None:
+    assert len(stage0.line("0" * 16, "0" * 64)) < 6000
+    text = stage0._bare()
+    assert "# " not in text
+    assert not [word for word in ("f'", 'f"', ":=", "->", "nonlocal", " from error", "*,") if word in text]
