@@ -65,6 +65,7 @@ class Host:
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
+        shared.held = lambda conversation: self.server.held(conversation)
         shared.store_refuses = lambda conversation: self.server.interrupt(conversation)
         self.watching = Watching(self)
         self.own = Own()
@@ -201,12 +202,15 @@ class Host:
 
     # ---- workspaces ----------------------------------------------------------------------------------------------------
 
-    async def workspace(self, target: str, agent: str | None, environment: dict[str, str] | None) -> Workspace:
+    async def workspace(
+        self, target: str, agent: str | None, environment: dict[str, str] | None, default: str | None = None
+    ) -> Workspace:
         """The workspace of a target with its binding as it is now. A conversation file stands for its conversation's.
+
+        `default`: the agent where no binding names one.
 
         Raises NoBinding, BindingInvalid, WorkspaceRefused, NotFound.
         """
-        default = None
         if os.path.isfile(target):
             record = (await self.found(target, fork=True)).record
             target, default = record.workspace, record.agent

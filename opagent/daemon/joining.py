@@ -10,6 +10,7 @@ from opagent.daemon import leading, reflecting, reports
 from opagent.daemon.params import Params, environment, maybe, place, text, wanted
 from opagent.daemon.turns import Prompt, by_request
 from opagent.errors import ConversationNotFound, Usage
+from opagent.model import Conversation as Record
 from opagent.model import Kind
 from opagent.store import conversations as rows
 from opagent.store import turns as turn_rows
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from opagent.daemon.workspace import Workspace
 
 PROMPT_LIMIT = 8 * 2**20  # characters
+_LAST = ("last", "last_or_new")
 
 
 async def join(host: Host, client: Client, params: Params) -> dict[str, Any]:
@@ -37,7 +39,10 @@ async def join(host: Host, client: Client, params: Params) -> dict[str, Any]:
     if named is not None:  # its own directory and agent, also where no binding names one
         path = named.record.path if os.path.isfile(named.record.path) else named.record.workspace
     given = await host.environment(environment(params), path)
-    workspace = await host.workspace(path, agent or (named.record.agent if named is not None else None), given)
+    last = _last(host, os.path.realpath(path)) if params.get("which") in _LAST else None  # it ran without a binding, maybe
+    workspace = await host.workspace(
+        path, agent or (named.record.agent if named is not None else None), given, last.agent if last is not None else None
+    )
     if named is None and os.path.isfile(path):
         named = await host.found(path)
     role = agent or (named.record.agent if named is not None else None)
@@ -79,13 +84,17 @@ def _before(host: Host, conversation: Conversation, request: str | None, last: i
 async def _chosen(host: Host, workspace: Workspace, params: Params) -> Conversation:
     """The conversation of the workspace that something happened in last, or a new one."""
     which = params.get("which")
-    if which in ("last", "last_or_new"):
-        records = [each for each in host.database.read(lambda db: rows.listed(db, workspace.path)) if each.state == "open"]
-        if records:
-            return host.conversation(max(records, key=lambda each: reports.conversation(host, each)["updated"]).id)
+    if which in _LAST:
+        if last := _last(host, workspace.path):
+            return host.conversation(last.id)
         if which == "last":
             raise ConversationNotFound(f"no conversation in {workspace.path} yet", hint="opagent open --new")
     return await host.create(workspace, maybe(params, "agent"), maybe(params, "title") or "")
+
+
+def _last(host: Host, workspace: str) -> Record | None:
+    records = host.database.read(lambda db: rows.listed(db, workspace, "open"))
+    return max(records, key=lambda each: str(reports.conversation(host, each)["updated"]), default=None)
 
 
 def said(params: Params) -> str:

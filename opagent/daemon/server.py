@@ -12,7 +12,8 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from opagent import control, jsonrpc, paths
@@ -35,15 +36,24 @@ class Subscription:
     def __init__(self, topic: str, after: int) -> None:
         self.topic = topic
         self.after = after
+        self.all = topic == "*"
         self.live = False  # false: a task still reads older events from the journal
 
     def wants(self, event: Event) -> bool:
-        if self.topic == "*":
+        if self.all:
             return event.journal > self.after
         return event.conversation == self.topic and event.seq > self.after
 
     def saw(self, event: Event) -> None:
-        self.after = event.journal if self.topic == "*" else event.seq
+        self.after = event.journal if self.all else event.seq
+
+
+class _Held:
+    """Events of one conversation that its followers hear in a moment."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.over = asyncio.Event()
 
 
 class Client:
@@ -66,11 +76,13 @@ class Client:
     def unread(self) -> int:
         return self.writer.transport.get_write_buffer_size()
 
-    def deliver(self, event: Event, line: bytes) -> None:
-        """Send the event to whoever of this client's live subscriptions has not seen it; once."""
-        for subscription in list(self.subscriptions.values()):
-            if not (subscription.live and subscription.wants(event)):
-                continue
+    def wanting(self, event: Event, held: bool) -> list[Subscription]:
+        """The live subscriptions that have not seen the event; of one that is held only those to all conversations."""
+        return [each for each in self.subscriptions.values() if each.live and each.wants(event) and (each.all or not held)]
+
+    def deliver(self, event: Event, line: bytes, held: bool) -> None:
+        """Send the event to whoever of this client's subscriptions wants it; once."""
+        for subscription in self.wanting(event, held):
             if self.unread > control.UNREAD_LIMIT:
                 del self.subscriptions[subscription.topic]
                 note = {"conversation": subscription.topic, "seq": subscription.after}
@@ -98,6 +110,7 @@ class Server:
         self.greeting, self.methods, self.journal = greeting, methods, journal
         self.clients: set[Client] = set()
         self.tasks: asyncio.TaskGroup | None = None
+        self._held: dict[str | None, _Held] = {}
         self.closing = False  # the daemon stops: who follows hears the end of it, who asks is sent away
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -125,16 +138,32 @@ class Server:
             return
         for event in events:
             line = b""
+            held = self._held.get(event.conversation)
+            if held is not None:
+                held.events.append(event)
             for client in watching:
-                if any(sub.live and sub.wants(event) for sub in client.subscriptions.values()):
+                if client.wanting(event, held is not None):
                     line = line or encode_event(event)
-                    client.deliver(event, line)
+                    client.deliver(event, line, held is not None)
+
+    @contextmanager
+    def held(self, topic: str) -> Iterator[None]:
+        """What is committed for the conversation meanwhile is told at the end: who hears of an end finds it in the file, too."""
+        held = self._held[topic] = _Held()
+        try:
+            yield
+        finally:
+            del self._held[topic]
+            self.publish(held.events)
+            held.over.set()
 
     async def subscribe(self, client: Client, topic: str, after: int | None) -> int:
         """Events after `after` (None: from now on), first from the journal, then live without gap or repetition.
 
         Returns the last seq of this moment.
         """
+        while held := self._held.get(topic):
+            await held.over.wait()
         last = self.journal.last_journal() if topic == "*" else self.journal.last_seq(ConversationId(topic))
         subscription = Subscription(topic, last if after is None else after)
         client.subscriptions[topic] = subscription

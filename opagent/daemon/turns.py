@@ -267,8 +267,9 @@ async def end_queued(c: Conversation, turn: Turn, state: TurnState, reason: str,
 async def _end(c: Conversation, turn: Turn, sentence: str, hint: str) -> None:
     body: dict[str, Any] = {"state": turn.state.value, "message": turn.message, "usage": dict(turn.usage)}
     body |= {key: value for key, value in {"reason": turn.reason, "sentence": sentence, "hint": hint}.items() if value}
-    await c.append([Draft(Kind.TURN_STATE, turn.id, body)], barrier=True, also=lambda db: rows.update(db, turn))
-    await c.file.close_turn(turn)
+    with c.shared.held(c.record.id):  # who hears of the end finds it in the file
+        await c.append([Draft(Kind.TURN_STATE, turn.id, body)], barrier=True, also=lambda db: rows.update(db, turn))
+        await c.file.close_turn(turn)
 
 
 async def cancel(c: Conversation, reason: str) -> None:

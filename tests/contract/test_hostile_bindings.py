@@ -68,9 +68,11 @@ def build(case: Case, home: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def warm() -> None:
-    """Imports and the two compiled validators happen once in the life of a daemon."""
+    """Imports, the C library and the two compiled validators are had once in the life of a daemon."""
+    from opagent import files
     from opagent.binding import schema
 
+    files._libc()
     for detailed in (False, True):
         schema._validator(detailed)
 

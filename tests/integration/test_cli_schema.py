@@ -15,6 +15,7 @@ import pytest
 from opagent.cli.main import COMMANDS
 from opagent.cli.run import root
 from opagent.cli.schemas import OUTPUTS, of
+from tests.doubles.sshd import sshd
 from tests.doubles.terminal import run
 
 NO_OBJECT = {"completion", "schema", "daemon stop", "daemon run"}
@@ -48,7 +49,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def test_every_command_says_what_its_schema_says(said: Said, home: Path) -> None:
+def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docs = home / "docs"
     said("init", str(docs))
     (docs / ".agent.yaml").write_text("version: 1\nagent: echo\n")
@@ -82,6 +83,13 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path) -> None
     said("daemon start")
     said("daemon status")
     said("wait", "nobody", fails=True)
+    with sshd(home.parent / "there") as server:
+        monkeypatch.setenv("OPAGENT_SSH_CONFIG", server.config)
+        said("host add", "there")
+        said("host check", "there")
+        said("host list")
+        said("host upgrade", "there")
+        said("host forget", "there")
     assert said.seen == set(OUTPUTS)  # type: ignore[attr-defined]
 
 

@@ -132,7 +132,8 @@ def test_one_session_a_connection(server: Sshd, home: Path) -> None:
         with pytest.raises(HostRefused, match="MaxSessions"):
             await connection.run("echo second")
         listening = await asyncio.start_unix_server(lambda reader, writer: writer.close(), str(home / "s"))
-        assert await connection.socket(str(home / "s")) is not None
+        through = await connection.socket(str(home / "s"))
+        assert through is not None and await through.read() == b""
         await first.end()
         assert await first.read() == b""
         assert (await first.ended()).status == 0
