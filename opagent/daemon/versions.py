@@ -181,7 +181,7 @@ class Versions:
         content = save.content if reverts else rebased(save.base, save.content, before, memory.tag)
         records, kept = memory.records, set(lines(save.content))
         records.shown([line for line in lines(save.base) if line not in kept])  # it had them: what it took out is taken out
-        cannot = unseen(save.base, before, words, memory.tag, records.raws())
+        cannot = unseen(save.base, before, words, memory.tag, records.sent())
         new = [line for line in cannot if line_digest(line) not in records.unseen]
         records.watch(new)
         merged = merge(memory, content, git=reverts)

@@ -57,13 +57,13 @@ def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | Non
 
 
 def _raws(memory: Memory, save: Save, theirs: bytes, replies: Replies) -> dict[str, bytes]:
-    """The drafts that became messages after the editor loaded the file: as they were first, or as a stale editor made them."""
+    """The drafts that became messages after the editor loaded the file: as a stale editor made them, or as they were first."""
     shown = set(lines(theirs)) | replies.held
     found = {}
     for name in (*save.parted, *save.restored):
         kept = memory.records.known(name)
         if kept.raw:
-            forms = (kept.raw, kept.reworded) if kept.reworded else (kept.raw,)
+            forms = (kept.reworded, kept.raw) if kept.reworded else (kept.raw,)
             found[name] = max(forms, key=lambda raw: sum(line in shown for line in lines(raw) if is_text(line)))
     return found
 
@@ -131,6 +131,10 @@ def _parted(memory: Memory, raws: Mapping[str, bytes], base: bytes, theirs: byte
     shown = set(lines(theirs)) | replies.held
     sent = {name: raw for name, raw in raws.items() if any(line.strip() in shown for line in texts[name])}  # typed in this editor
     held = {line.strip() for name in sent for line in texts[name] if line_digest(line) in memory.records.unseen}
+    for name in sent:
+        kept = memory.records.known(name)
+        added = {line for line in lines(kept.reworded) if is_text(line)}.difference(lines(kept.raw))
+        held |= added if added.isdisjoint(shown) else set()  # another stale editor put them in, and this one never saw them
     found = split(sent, base, theirs, replies.held | held)
     said, before = read(theirs), read(base)
     more = gestures(theirs) > sum(map(gestures, raws.values())) + gestures(base)

@@ -455,6 +455,19 @@ def test_75_85_stale_buffers(behind: int) -> None:
     assert ids(merged.content) == ids(whole)
 
 
+def test_75_two_stale_editors_that_type_into_one_sent_draft() -> None:
+    """What the first put into the message has never been in the second one's buffer."""
+    made = talk(1)
+    loaded = made.file.replace(BOX, b"one\ntwo\n\n" + BOX)
+    made.save(loaded.replace(BOX, TICKED))
+    made.send(1)
+    made.stream("Answer.\n", 1, "done")
+    made.save(loaded.replace(b"two\n", b"typed by the first\ntwo\n"))
+    made.write()
+    merged = made.save(loaded.replace(b"one\n", b"typed by the second\none\n"))
+    assert [merged.content.count(line) for line in (b"typed by the first", b"typed by the second", b"one\n", b"two\n")] == [1] * 4
+
+
 def test_75_stale_with_the_text_that_was_sent() -> None:
     """It never saw its draft being sent: the text goes back to its message, what is new is the draft, the gesture counts if new."""
     made = talk(1)
