@@ -1,0 +1,38 @@
+"""A save of a mirror that was made of an older version, case by case."""
+
+from __future__ import annotations
+
+from opagent.document.mirrored import rebased
+from opagent.document.parse import scan
+from tests.doubles.texts import TAG
+from tests.unit.test_document_merge import BOX, TICKED, Talk, talk
+
+
+def _sent(made: Talk, base: bytes) -> bytes:
+    """The version after the draft of `base` was sent and answered."""
+    made.save(base.replace(BOX, TICKED))
+    made.send(1)
+    return made.stream("Yes.\n", 1, "done")
+
+
+def test_a_draft_of_two_pieces_is_one() -> None:
+    """The tail of the last reply is draft too: with the one half of now and the other of then, what was sent seems deleted."""
+    made = talk()
+    place = made.file.index(b"<!-- op:" + TAG.encode() + b" next")
+    base = made.file[:place] + b"behind the reply\n" + made.file[place:].replace(BOX, b"in the draft\n\n" + BOX)
+    for old, new in ((b"in the draft\n", b"in the draft\nmore\n"), (b"behind the reply\n", b"behind the reply\nmore\n")):
+        made = talk()
+        now = _sent(made, base)
+        save = rebased(base, base.replace(old, new), now, TAG)
+        assert b"behind the reply\n" in save and b"in the draft\n" in save and b"more\n" in save
+        merged = made.save(save)
+        assert [merged.content.count(line) for line in (b"behind the reply\n", b"in the draft\n", b"\nmore\n")] == [1, 1, 1]
+        assert b"".join(region.raw for region in scan(merged.content)) == merged.content
+
+
+def test_an_untouched_draft_is_the_one_of_now() -> None:
+    made = talk()
+    base = made.file.replace(BOX, b"in the draft\n\n" + BOX)
+    now = _sent(made, base)
+    save = rebased(base, base.replace(b"Question 0?", b"Question zero?"), now, TAG)
+    assert b"in the draft" not in save and b"Question zero?" in save
