@@ -46,10 +46,9 @@ def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | Non
     kept = [line for line in (*left, *([] if raws else unshown)) if line.strip() not in there and not asks(line)]
     text = parted.draft
     if elsewhere or kept:
-        head = [*moved, b""] if moved else []
-        text = with_gesture(
-            b"\n".join((*head, said.text, *kept)), Said(Gesture.NONE, b"") if elsewhere else said, save.document.eol
-        )
+        eol, head = save.document.eol, [*moved, b""] if moved else []
+        text = eol.join(part.removesuffix(eol[:-1]) for part in (*head, said.text, *kept))
+        text = with_gesture(text, Said(Gesture.NONE, b"") if elsewhere else said, eol)
     asked, stays = read(save.draft).gesture, read(text).gesture
     counts = asked is stays is Gesture.NONE or (not elsewhere and stays is not Gesture.NONE and (stays.sends or asked.commands))
     anew = bool(elsewhere or kept or raws or save.cut or theirs != save.noteless)
@@ -118,9 +117,15 @@ def amended(memory: Memory, save: Save, replies: Replies, ours: bytes, theirs: b
     kept = _unshown(memory, save, ours, replies) if ours != theirs else []
     if not kept:
         return theirs
-    text, eol = theirs.rstrip(), save.document.eol
+    text, eol = _without_end(theirs), save.document.eol
     head = [text] if text else []
     return eol.join((*head, *(line.rstrip(b"\r") for line in kept), b"")) + theirs[len(text) :].removeprefix(eol if text else b"")
+
+
+def _without_end(text: bytes) -> bytes:
+    """Without blank lines at its end, and the end of its last line; blanks before that are typed."""
+    last = len(text.rstrip())
+    return text[: text.find(b"\n", last)].rstrip(b"\r") if last and b"\n" in text[last:] else text if last else b""
 
 
 def _parted(memory: Memory, raws: Mapping[str, bytes], base: bytes, theirs: bytes, replies: Replies, eol: bytes) -> Split:

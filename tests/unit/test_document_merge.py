@@ -468,6 +468,21 @@ def test_75_two_stale_editors_that_type_into_one_sent_draft() -> None:
     assert [merged.content.count(line) for line in (b"typed by the first", b"typed by the second", b"one\n", b"two\n")] == [1] * 4
 
 
+@pytest.mark.parametrize("where", [b" u0001", b" next"], ids=["margin", "draft"])
+@pytest.mark.parametrize("eol", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+def test_blanks_at_the_end_of_a_line_stay_where_another_line_is_kept_behind_it(eol: bytes, where: bytes) -> None:
+    """Two of them break a line."""
+    made = Talk(HEAD.replace(b"\n", eol))
+    made.exchange(0, b"Question?", "Answer.\n")
+    made.exchange(1, b"Another?", "Answer.\n")
+    place = made.file.index(b"<!-- op:" + TAG.encode() + where)
+    made.save(made.file[:place] + b"kept" + eol + made.file[place:])
+    made.write()
+    made.memory.records.watch([b"kept"])
+    merged = made.save(made.file.replace(b"kept" + eol, b"typed  " + eol + eol))
+    assert b"\ntyped  " + eol + b"kept" + eol in merged.content
+
+
 def test_75_stale_with_the_text_that_was_sent() -> None:
     """It never saw its draft being sent: the text goes back to its message, what is new is the draft, the gesture counts if new."""
     made = talk(1)
