@@ -189,7 +189,9 @@ class Client:
     def _resume(self, name: str) -> None:
         position = self._positions.get(name)
         if position is not None and position != math.inf:
-            self._ask("events/subscribe", self._following(name, int(position)), ASK_DEADLINE)
+            last = self._ask("events/subscribe", self._following(name, int(position)), ASK_DEADLINE).get("after")
+            if isinstance(last, int) and last < position:
+                self._positions[name] = last
 
     def _following(self, name: str, after: int | None) -> dict[str, Any]:
         """With the environment: a daemon that has just started knows no PATH, and what we wait for may wait for one."""

@@ -82,7 +82,8 @@ class Links:
             reached.agent, reached.config = maybe(params, "agent"), maybe(params, "config")
         if again:
             await reached.link.sound()
-        up = asyncio.ensure_future(reached.link.up(self._ask(client, asks), self._tell(client, name), patient=again))
+        ask = self._ask(client, asks) if asks else None
+        up = asyncio.ensure_future(reached.link.up(ask, self._tell(client, name), patient=again))
         gone = asyncio.ensure_future(client.gone.wait())
         try:
             await asyncio.wait({up, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,6 +103,11 @@ class Links:
         """Whether its link stands. Dials nothing."""
         reached = self._reached.get(name)
         return reached is not None and reached.link.bridge is not None
+
+    async def doubt(self, name: str) -> None:
+        """Its link may stand and its daemon be gone: then it is taken down, and made anew where somebody wants it."""
+        if (reached := self._reached.get(name)) is not None:
+            await reached.link.sound()
 
     def keep(self, record: Machine) -> Machine:
         """What is remembered of a machine from now on; its row is written by the caller."""
@@ -161,7 +167,7 @@ class Links:
                 log.info("slept for %.0f s", slept - before)
                 for reached in self._reached.values():
                     if reached.link.bridge is not None:
-                        self._host.shared.spawn(_doubted(reached.link), f"doubt {reached.record.name}")
+                        self._host.shared.spawn(self.doubt(reached.record.name), f"doubt {reached.record.name}")
 
     # ---- machines --------------------------------------------------------------------------------------------------------
 
@@ -257,10 +263,6 @@ def _settings(reached: Reached) -> tuple[Settings, str]:
 def _shown(reached: Reached) -> dict[str, Any]:
     link = reached.link
     return {"state": link.state.value, "since": reached.since, **({"why": link.why} if link.why else {})}
-
-
-async def _doubted(link: Link) -> None:
-    await link.sound()
 
 
 def _asleep() -> float:

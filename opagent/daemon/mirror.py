@@ -24,7 +24,7 @@ from opagent.daemon.peer import Peer, connect
 from opagent.document import draft, edit, frontmatter
 from opagent.document.draft import Gesture
 from opagent.document.names import free_name, new_conversation
-from opagent.errors import Conflict, FileRefused, OpAgentError
+from opagent.errors import Conflict, FileRefused, HostUnreachable, OpAgentError
 from opagent.store import mirrors as rows
 from opagent.store.events import timestamp
 from opagent.store.mirrors import Mirrored
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 Factory = Callable[[], Awaitable[Peer]]
 MOST = 1000  # conversations of one mirror
+_DIGEST = 64  # characters
 AT_ONCE = 4  # that are read or sent at the same time
 FIRST, SLOWEST = 1.0, 30.0  # seconds between two questions for a connection
 
@@ -66,14 +67,12 @@ class Mirror:
         """For ever: while there is a connection, what changes on either side goes to the other."""
         pause = FIRST
         while not self.closing:
+            self._wake.clear()  # first: who wakes us while we try may have made the connection that we just missed
             try:
-                peer = await self._factory()
+                await self._linked(await self._factory())
                 pause = FIRST
-                await self._linked(peer)
             except (OSError, OpAgentError) as error:
                 log.debug("%s: %s", self.name, error)
-            self.peer = None
-            self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
@@ -88,6 +87,8 @@ class Mirror:
             await peer.request("document/watch", {"path": self.remote})
             answer = await peer.request("document/list", {"path": self.remote})
             listed = answer.get("documents")
+            for file in self.files.values():
+                file.there = None  # what was there before the loss is not known to be there now
             self.peer = peer
             for said in (listed if isinstance(listed, list) else [])[:MOST]:
                 self._told(said)
@@ -105,7 +106,7 @@ class Mirror:
         if not isinstance(said, Mapping):
             return
         ident, there = str(said.get("conversation")), said.get("digest")
-        if not frontmatter.is_id(ident) or not (there is None or isinstance(there, str)):
+        if not frontmatter.is_id(ident) or not (there is None or (isinstance(there, str) and len(there) <= _DIGEST)):
             return
         file = self.files.get(ident)
         if file is None:
@@ -210,9 +211,14 @@ class Mirrors:
             return mirror
         self._host.shared.ownership.take(directory)
         workfiles.prepare(Path(directory))
-        mirror = Mirror(self._host, Path(directory), remote_path, peer_factory or _by_link(name), name, conversations)
-        await self._host.database.write(lambda db: rows.put(db, known or wanted), barrier=True)
-        self._known[directory], self._mirrors[directory] = known or wanted, mirror
+        factory = peer_factory or (lambda: self._by_link(name))
+        mirror = Mirror(self._host, Path(directory), remote_path, factory, name, conversations)
+        self._known[directory], self._mirrors[directory] = known or wanted, mirror  # before anybody else asks for the same one
+        try:
+            await self._host.database.write(lambda db: rows.put(db, known or wanted), barrier=True)
+        except OpAgentError:
+            del self._known[directory], self._mirrors[directory]
+            raise
         self._host.watching.leave(str(mirror.folder))
         self._tasks[directory] = self._host.shared.spawn(self._keep(mirror), f"mirror of {name}")
         return mirror
@@ -290,15 +296,18 @@ class Mirrors:
             task.cancel()
         await self.observer.close()
 
+    async def _by_link(self, machine: str) -> Peer:
+        try:
+            return await connect(paths.machine_socket(machine))
+        except HostUnreachable:
+            await self._host.links.doubt(machine)  # the connection may stand, and the daemon there be gone
+            raise
+
     def _noticed(self, path: str) -> None:
         for mirror in self._mirrors.values():
             if path.startswith(f"{mirror.folder}/"):
                 mirror.noticed(path)
                 return
-
-
-def _by_link(machine: str) -> Factory:
-    return lambda: connect(paths.machine_socket(machine))
 
 
 def _beneath(directory: Path, conversations: str) -> Path:

@@ -50,6 +50,7 @@ class MirroredFile:
         self._again = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def path(self) -> str:
@@ -82,7 +83,10 @@ class MirroredFile:
             await asyncio.wait({self._task})
 
     def _later(self, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self.poke)
+        """One look, however often it was asked for."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.poke)
 
     async def _work(self) -> None:
         try:
@@ -330,11 +334,16 @@ class MirroredFile:
         if here is None:
             self.mirror.forget(self)
             return False
+        if not self.state.base:  # the answer may be lost, and more be typed before it is asked again
+            self.state.base = self.state.seen = here
+            self._store()
         said = {"path": self.mirror.remote, "name": os.path.basename(self.path), "document": pack(here)}
-        await self._ask("document/create", {**said, "brought": self._brought(self.path, self._stamp)})
-        self.state.new, self.state.base, self.state.seen = False, here, here
+        answer = await self._ask("document/create", {**said, "brought": self._brought(self.path, self._stamp)})
+        if answer.get("made") is not False:
+            self.state.base = self.state.seen = here
+        self.state.new = False
         self._store()
-        return False  # that it has a front matter, and what was said, is told
+        return True
 
     async def _back(self, there: str | None) -> bool:
         """The file was taken away here: it comes back when there is a new turn there."""

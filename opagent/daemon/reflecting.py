@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from opagent.errors import OpAgentError
 from opagent.remote.link import LinkState
-from opagent.remote.seam import Phase, Question
+from opagent.remote.seam import Phase
 from opagent.target import Target
 
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ def moved(host: Host, reached: Reached) -> None:
 
 async def _again(reached: Reached) -> None:
     """It was there a moment ago, so it is dialed until it is there again."""
-    await reached.link.up(_nobody, _silent, patient=True)
-
-
-async def _nobody(_: Question) -> None:
-    return None
+    try:
+        await reached.link.up(None, _silent, patient=True)
+    except OpAgentError as error:
+        log.info("%s is not dialed again: %s", reached.record.name, error)
 
 
 def _silent(_: Phase) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from opagent import control, files, paths
 from tests.doubles.machines import Machine, Pair, paired
-from tests.doubles.patience import until
+from tests.doubles.patience import PATIENCE, until
 from tests.doubles.sheet import BOX, Sheet
+from tests.doubles.unixline import unix_line
+from tests.integration.conftest import Talk
 
 
 @pytest.fixture
@@ -222,3 +227,69 @@ def test_two_mirrors_of_one_directory(pair: Pair, home: Path) -> None:
         pair.agree(second)
     finally:
         third.stop()
+
+
+# ---- losses in an awkward moment -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_typed_after_the_answer_to_a_new_file_was_lost(home: Path) -> None:
+    """It was made there and sent; the file here has more by the time it is asked again."""
+    here, there = Machine(home, "a"), Machine(home, "b")
+    with unix_line(home / "line.sock", there.socket) as line:
+        here.mirror(there, line.path)
+        there.start()
+        here.start()
+        try:
+            with there.client() as client:
+                Pair(here, there, client).create()  # it is there: the watch has begun
+            (there.directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
+            line.lose_answer(b"document/create")
+            path = here.conversations / "coffee.md"
+            path.write_text("one cup\n\n/send\n")
+            far = until(lambda: next((each for each in there.conversations.glob("*.md") if "echo: one cup" in each.read_text()), None))
+            path.write_text("one cup\nwith milk\n\n/send\n")
+            line.up()
+            until(lambda: far.read_text() == path.read_text() and "with milk" in far.read_text())
+            assert far.read_text().count("with milk") == 1 and far.read_text().count("echo: one cup") == 1
+        finally:
+            here.stop()
+            there.stop()
+
+
+def test_a_save_waits_until_the_file_there_is_mended(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.type("before")
+    pair.agree(sheet, "before")
+    other = pair.other(sheet)
+    whole = other.text()
+    other.save(whole + "<<<<<<< ours\none\n=======\ntwo\n>>>>>>> theirs\n")
+    until(lambda: "git has it unmerged" in str(other.listed()))
+    sheet.type("typed meanwhile")
+    until(lambda: "is not written: git has it unmerged" in pair.here.log())
+    other.save(whole)
+    text = pair.agree(sheet, "before", "typed meanwhile")
+    assert text.count("typed meanwhile") == 1
+
+
+def test_a_directory_that_two_ask_for_at_once_has_one_mirror(talk: Talk, home: Path) -> None:
+    """Two would write the same files."""
+    folder = home / "copies"
+    folder.mkdir()
+    path = files.private_directory(paths.machine_socket("there").parent) / paths.machine_socket("there").name
+    with socket.socket(socket.AF_UNIX) as far, socket.socket(socket.AF_UNIX) as wire:
+        far.bind(str(path))
+        far.listen()
+        far.settimeout(PATIENCE)
+        wire.connect(str(paths.socket()))
+        said = {"directory": str(folder), "machine": "there", "path": "/srv/docs"}
+        hello = {"client": "test", "version": "0", "protocol": control.PROTOCOL, "pid": 1}
+        asked = [("hello", hello), ("mirror/open", said), ("mirror/open", said)]
+        lines = [{"jsonrpc": "2.0", "id": number, "method": method, "params": body} for number, (method, body) in enumerate(asked)]
+        wire.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        first, _ = far.accept()
+        with first:
+            for _ in range(20):
+                assert len(talk.client.request("mirror/list")["mirrors"]) == 1
+            far.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                far.accept()

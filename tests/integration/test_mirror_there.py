@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.far import daemon_of, kill
 from tests.doubles.patience import until
 from tests.doubles.sshd import Sshd, sshd
 from tests.doubles.terminal import run
@@ -68,3 +69,14 @@ def test_a_mirror_without_a_binding(there: Sshd, home: Path) -> None:
 def test_a_mirror_of_what_is_here(talk: Talk) -> None:
     (talk.directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
     assert run("open", str(talk.directory), "--mirror", "/nowhere", "-m", "hello").returncode == 2
+
+
+def test_the_daemon_there_dies_and_the_connection_stands(notes: Path, there: Sshd) -> None:
+    """The mirror alone finds out: nobody types a command."""
+    assert run("open", str(notes), "-m", "hello").returncode == 0
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    near = notes / "conversations" / far.name
+    text = holds(near, "echo: hello", " done ")
+    kill(daemon_of(str(there.home)))
+    near.write_text(text.replace("- [ ] **Send**", "typed after it\n\n/send\n\n- [ ] **Send**"))
+    holds(near, "echo: typed after it")
