@@ -652,6 +652,19 @@ def test_what_an_unmerged_save_held_is_rescued() -> None:
     assert made.save(made.file.replace(BOX, b"other\n\n" + BOX)).content.count(b"half a thought") == 1
 
 
+def test_what_it_held_outside_the_draft_is_rescued_too() -> None:
+    made = talk(2)
+    save = made.file.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
+    save = save.replace(b"Question 1?", b"Question 1?\nand a line more").replace(BOX, b"half a thought\n\n" + BOX)
+    assert made.memory.rescue(save)
+    content = made.write()
+    assert [content.count(line) for line in (b"a margin note\n", b"and a line more\n", b"half a thought\n")] == [1, 1, 1]
+    assert not made.memory.rescue(save)
+    made.save(content.replace(b"a margin note\n", b""))
+    made.write()
+    assert not made.memory.rescue(content), "a version is no save: what was taken out of it since was taken out"
+
+
 def test_what_was_moved_is_known_after_a_restart() -> None:
     made = running()
     stale = made.file.replace(b"Second line", b"typed inside\nSecond line")
