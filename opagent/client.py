@@ -309,6 +309,6 @@ class _Wire:
         self._searched = 0
         try:
             message = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProtocolMismatch("what listens on the socket is no OpAgent daemon", hint="opagent daemon status") from error
         return message if isinstance(message, dict) else {}

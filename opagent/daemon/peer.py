@@ -87,7 +87,7 @@ class SocketPeer:
             raise HostUnreachable("the daemon closed the connection", str(error)) from error
         try:
             version = control.shared_version(*control.greeting(_object(line)).protocol)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ProtocolMismatch("what answers is no OpAgent daemon", "", "opagent daemon status") from error
         self._task = asyncio.create_task(self._read(), name="peer")
         hello = {"client": program, "version": VERSION, "protocol": version, "pid": os.getpid()}
