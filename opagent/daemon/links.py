@@ -52,6 +52,7 @@ class Reached:
     config: str | None = None
     remembered: Bridge | None = None  # whose facts are in the record
     server: asyncio.Server | None = None
+    door: asyncio.Lock = field(default_factory=asyncio.Lock)  # one opens it for all who come at once
     pumps: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -204,9 +205,14 @@ class Links:
     # ---- the socket ------------------------------------------------------------------------------------------------------
 
     async def _listen(self, reached: Reached) -> None:
-        path = paths.machine_socket(reached.record.name)
-        if reached.server is not None and path.exists():
-            return
+        async with reached.door:
+            path = paths.machine_socket(reached.record.name)
+            if reached.server is None or not path.exists():
+                await self._open_door(reached, path)
+
+    async def _open_door(self, reached: Reached, path: Path) -> None:
+        if reached.server is not None:  # somebody removed its name
+            reached.server.close()
         files.private_directory(path.parent)
         path.unlink(missing_ok=True)
 

@@ -105,7 +105,7 @@ async def bootstrap(
             if plain or not error.new_enough():
                 raise error.explained(wanted.name) from None
             plain = True  # a Python that failed to unpack stage 1 may lack zlib
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             hint = f"opagent host check {wanted.name}"
             raise HostUnfit(f"{wanted.name} answers what we do not understand", f"{error!r}", hint) from error
         finally:
