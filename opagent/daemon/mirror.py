@@ -11,6 +11,7 @@ import getpass
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -219,6 +220,8 @@ class Mirrors:
         except OpAgentError:
             del self._known[directory], self._mirrors[directory]
             raise
+        if mirror.closing:  # ended meanwhile
+            return mirror
         self._host.watching.leave(str(mirror.folder))
         self._tasks[directory] = self._host.shared.spawn(self._keep(mirror), f"mirror of {name}")
         return mirror
@@ -226,19 +229,29 @@ class Mirrors:
     async def resume(self) -> None:
         """Those that an earlier daemon had. Nothing is dialed for them."""
         for row in list(self._known.values()):
+            if not os.path.isdir(row.directory):
+                log.info("%s is gone, so it is not mirrored", row.directory)
+                continue
             try:
                 await self.begin(row.directory, row.path, None, row.machine, row.conversations)
             except (OSError, OpAgentError) as error:  # the directory is gone, or somebody else's
                 log.info("%s is not mirrored: %s", row.directory, error)
 
+    def other(self, directory: str, machine: str, path: str) -> bool:
+        """Whether a directory mirrors another one than this."""
+        known = self._known.get(os.path.realpath(directory))
+        return known is not None and (known.machine, known.path) != (machine, path)
+
     async def end(self, directory: str) -> bool:
-        """It is a mirror no longer; its files stay. Whether it was one."""
+        """It is a mirror no longer; its files stay, and nothing of them is known any more. Whether it was one."""
         real = os.path.realpath(directory)
         self._known.pop(real, None)
         if mirror := self._mirrors.pop(real, None):
             await mirror.close()
-            self._tasks.pop(real).cancel()
+            if task := self._tasks.pop(real, None):
+                task.cancel()
             self.observer.unwatch(str(mirror.folder))
+            shutil.rmtree(mirror.states, ignore_errors=True)
         return await self._host.database.write(lambda db: rows.remove(db, real), barrier=True)
 
     async def _keep(self, mirror: Mirror) -> None:

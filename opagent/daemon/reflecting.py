@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 
 
 async def begin(host: Host, directory: str, there: Target) -> None:
-    """The conversation files of `there` stand in the directory from now on. Why not, is logged."""
+    """The conversation files of `there` stand in the directory from now on, and no others. Why not, is logged."""
     try:
+        if host.mirrors.other(directory, there.machine, there.path or "~"):  # its binding leads to another place now
+            await host.mirrors.end(directory)
         await host.mirrors.begin(directory, there.path or "~", None, there.machine)
     except (OpAgentError, OSError) as error:
         log.warning("%s is no mirror of %s: %s", directory, there, error)

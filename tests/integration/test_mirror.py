@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -293,3 +294,14 @@ def test_a_directory_that_two_ask_for_at_once_has_one_mirror(talk: Talk, home: P
             far.settimeout(0.2)
             with pytest.raises(TimeoutError):
                 far.accept()
+
+
+def test_a_directory_that_was_removed_is_not_made_again(talk: Talk, home: Path) -> None:
+    folder = home / "copies"
+    folder.mkdir()
+    talk.client.request("mirror/open", {"directory": str(folder), "machine": "there", "path": "/srv/docs"})
+    talk.stop_daemon()
+    shutil.rmtree(folder)
+    assert talk.client.request("daemon/status", {})["pid"]
+    until(lambda: f"{folder} is gone" in paths.daemon_log().read_text())
+    assert not folder.exists()
