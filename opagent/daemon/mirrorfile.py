@@ -294,6 +294,7 @@ class MirroredFile:
         base = mirrored.origin(save, [version for version in (state.coming, state.base, *state.past, state.seen) if version])
         stands = await self._send(save, base, not base or self._brought(self.path, self._stamp))
         if stands is not None:
+            state.base = save  # that side has it, too; what is older has been loaded
             await self._put(stands, save)
 
     async def _push_displaced(self) -> None:

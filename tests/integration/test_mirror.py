@@ -109,6 +109,25 @@ def test_what_is_typed_while_the_other_side_is_away_is_merged_on_its_return(pair
         sheet.sent_only()
 
 
+def test_an_editor_here_that_never_reloads_takes_out_nothing_of_there(pair: Pair) -> None:
+    sheet = pair.create()
+    pair.agree(sheet)
+    other = pair.other(sheet)
+    pair.there.stop()
+    other.type("typed there")
+    sheet.type("typed here")
+    buffer = sheet.text()
+    pair.there.start()
+    with pair.there.client() as client:
+        sheet.talk.client = pair.talk.client = client
+        pair.agree(sheet, "typed here", "typed there")
+        for number in range(3):
+            buffer = buffer.replace("typed here\n", f"typed here\nand more {number}\n")
+            sheet.save(buffer)
+            text = pair.agree(sheet, "typed here", "typed there", f"and more {number}")
+        assert [text.count(words) for words in ("typed here", "typed there", "and more 0")] == [1, 1, 1]
+
+
 def test_what_is_sent_while_the_other_side_is_away_is_sent_on_its_return_once(pair: Pair) -> None:
     sheet = pair.create()
     pair.there.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opagent.document.mirrored import rebased
+from opagent.document.mirrored import origin, rebased
 from opagent.document.parse import scan
 from tests.doubles.texts import TAG
 from tests.unit.test_document_merge import BOX, TICKED, Talk, talk
@@ -36,3 +36,17 @@ def test_an_untouched_draft_is_the_one_of_now() -> None:
     now = _sent(made, base)
     save = rebased(base, base.replace(b"Question 0?", b"Question zero?"), now, TAG)
     assert b"in the draft" not in save and b"Question zero?" in save
+
+
+def test_a_save_is_of_the_newest_version_that_it_shows_something_of() -> None:
+    first, second, third = b"one\n", b"one\ntwo\n", b"one\ntwo\nthree\n"
+    assert origin(b"one\ntwo\nmine\n", [third, second, first]) == second
+    assert origin(b"mine\n", [third, second, first]) == first
+    assert origin(b"mine\n", []) == b""
+
+
+def test_a_version_that_only_lacks_something_hides_no_older_one() -> None:
+    """Else a save of the oldest would seem to have deleted what the others brought."""
+    first, second, third = b"one\n", b"one\ntwo\nthree\n", b"one\ntwo\n"
+    assert origin(b"one\nmine\n", [third, second, first]) == first
+    assert origin(b"one\ntwo\nmine\n", [third, second, first]) == second
