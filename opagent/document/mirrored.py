@@ -92,14 +92,14 @@ def _put_back(regions: list[Region], old: dict[str, Region], now: dict[str, Regi
 
 
 def unseen(base: bytes, current: bytes, draft: bytes, tag: str, sent: Iterable[tuple[str, bytes]] = ()) -> list[bytes]:
-    """Lines of persons that the editor of a save made of `base` cannot have deleted.
+    """Lines of persons that the editor of a save made of `base` cannot have deleted; where it is unknown (empty), all.
 
     `draft`: as it stands in `current`; `sent`: messages and the drafts that they were made of.
     """
     shown, old = set(lines(base)), _by_id(scan(base, tag))
     texts = [draft, *(raw for name, raw in sent if name not in old)]
     for region in scan(current, tag):
-        if region.id not in old or region == old[region.id]:
+        if base and (region.id not in old or region == old[region.id]):
             continue  # that is not in the save at all, or as it was
         texts += [region.tail] if region.part is Part.REPLY else [_spoken(region)] if region.part is Part.MESSAGE else []
     found = (line for text in texts for line in text.split(b"\n"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opagent.document.mirrored import origin, rebased
+from opagent.document.mirrored import origin, rebased, unseen
 from opagent.document.parse import scan
 from tests.doubles.texts import TAG
 from tests.unit.test_document_merge import BOX, TICKED, Talk, talk
@@ -50,3 +50,12 @@ def test_a_version_that_only_lacks_something_hides_no_older_one() -> None:
     first, second, third = b"one\n", b"one\ntwo\nthree\n", b"one\ntwo\n"
     assert origin(b"one\nmine\n", [third, second, first]) == first
     assert origin(b"one\ntwo\nmine\n", [third, second, first]) == second
+
+
+def test_of_a_save_whose_base_is_unknown_nothing_was_deleted() -> None:
+    made = talk(2)
+    margin = made.file.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
+    current = margin.replace(b"Question 1?", b"Question 1?\nand more").replace(BOX, b"a draft\n\n" + BOX)
+    assert set(unseen(b"", current, b"a draft\n", TAG)) >= {b"a margin note", b"and more", b"a draft"}
+    assert set(unseen(made.file, current, b"a draft\n", TAG)) == {b"a margin note", b"and more", b"a draft"}
+    assert unseen(current, current, b"a draft\n", TAG) == []
