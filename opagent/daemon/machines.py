@@ -43,8 +43,8 @@ async def host_add(host: Host, client: Client, params: Params) -> Result:
         raise Usage(f"no transport {transport!r}", "asyncssh, openssh, or --command WORDS", "opagent host add --help")
     said = {"transport": transport, "command": words, "python": maybe(params, "python") or ""}
     record = Machine(name, target, {key: value for key, value in said.items() if value})
-    host.links.drop(name)
     await host.database.write(lambda db: rows.put(db, record), barrier=True)
+    host.links.drop(name)  # after it: who comes meanwhile would go on with the old one
     return {"host": record.as_json()}
 
 
@@ -86,8 +86,8 @@ async def host_forget(host: Host, client: Client, params: Params) -> Result:
     if params.get("purge"):
         landed, _ = await _landed(host, client, params, "purge-now" if params.get("force") else "purge")
         report = landed.report
-    host.links.drop(name)
     known = await host.database.write(lambda db: rows.remove(db, name), barrier=True)
+    host.links.drop(name)
     return {"forgotten": known, "report": report}
 
 
