@@ -147,11 +147,11 @@ def step(known: Known, here: str | None, there: str | None) -> Step:
 def origin(save: bytes, versions: Iterable[bytes]) -> bytes:
     """Of versions that stood in the file, newest first, the one that the editor of a save had loaded as far as can be told.
 
-    Of a newer version it would have some line that the older one lacks; in doubt, and where none was added, it is the older
-    one: then nothing that is new since counts as deleted.
+    Of a newer version it would have some line that the older one and the last of all, which it is known to have had, lack; in
+    doubt, and where none was added, it is the older one: then nothing that is new since counts as deleted.
     """
     kept = list(versions)
-    held = set(lines(save))
+    held = set(lines(save)).difference(lines(kept[-1]) if kept else ())
     for newer, older in pairwise(kept):
         added = {line for line in lines(newer) if has_text(line)}.difference(lines(older))
         if not added.isdisjoint(held):

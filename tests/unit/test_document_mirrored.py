@@ -52,6 +52,13 @@ def test_a_version_that_only_lacks_something_hides_no_older_one() -> None:
     assert origin(b"one\ntwo\nmine\n", [third, second, first]) == second
 
 
+def test_what_an_editor_typed_itself_does_not_show_what_it_loaded() -> None:
+    """Its first save came out of the file when the other side's version went in, and is merged into the next one."""
+    saved, pulled, merged = b"one\nmine\n", b"one\nof there\n", b"one\nmine\nof there\n"
+    assert origin(b"one\nmine\nmore\n", [merged, pulled, saved]) == saved
+    assert origin(b"one\nmine\nmore\nof there\n", [merged, pulled, saved]) == pulled
+
+
 def test_of_a_save_whose_base_is_unknown_nothing_was_deleted() -> None:
     made = talk(2)
     margin = made.file.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
