@@ -170,7 +170,7 @@ def _sockets(pid: int) -> list[object]:
 async def _connected(talk: Talk, count: int) -> None:
     """Until the daemon there serves so many clients."""
     async with asyncio.timeout(PATIENCE):
-        while (await talk.ask("daemon/status"))["clients"] != count:
+        while (await talk.ask("daemon/status"))["clients"] != count:  # noqa: ASYNC110  (nobody tells)
             await asyncio.sleep(0.01)
 
 

@@ -266,7 +266,9 @@ def test_what_is_typed_after_the_answer_to_a_new_file_was_lost(home: Path) -> No
             line.lose_answer(b"document/create")
             path = here.conversations / "coffee.md"
             path.write_text("one cup\n\n/send\n")
-            far = until(lambda: next((each for each in there.conversations.glob("*.md") if "echo: one cup" in each.read_text()), None))
+            far = until(
+                lambda: next((each for each in there.conversations.glob("*.md") if "echo: one cup" in each.read_text()), None)
+            )
             path.write_text("one cup\nwith milk\n\n/send\n")
             line.up()
             until(lambda: far.read_text() == path.read_text() and "with milk" in far.read_text())
@@ -304,7 +306,9 @@ def test_a_directory_that_two_ask_for_at_once_has_one_mirror(talk: Talk, home: P
         said = {"directory": str(folder), "machine": "there", "path": "/srv/docs"}
         hello = {"client": "test", "version": "0", "protocol": control.PROTOCOL, "pid": 1}
         asked = [("hello", hello), ("mirror/open", said), ("mirror/open", said)]
-        lines = [{"jsonrpc": "2.0", "id": number, "method": method, "params": body} for number, (method, body) in enumerate(asked)]
+        lines = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": body} for number, (method, body) in enumerate(asked)
+        ]
         wire.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         first, _ = far.accept()
         with first:
