@@ -98,10 +98,11 @@ class MirroredFile:
             self._task = None
 
     async def _once(self) -> None:
+        stuck = self.problem if self._failures else ""
         try:
             for _ in range(_ROUNDS):
                 if not await self._sync():
-                    self._failures = 0
+                    self._failures, self.problem = 0, "" if self.problem == stuck else self.problem
                     return
             self.poke()
         except HostUnreachable:

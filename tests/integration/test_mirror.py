@@ -328,3 +328,19 @@ def test_a_directory_that_was_removed_is_not_made_again(talk: Talk, home: Path) 
     assert talk.client.request("daemon/status", {})["pid"]
     until(lambda: f"{folder} is gone" in paths.daemon_log().read_text())
     assert not folder.exists()
+
+
+def test_what_stood_in_the_way_is_said_no_longer(pair: Pair) -> None:
+    sheet = pair.create()
+    pair.agree(sheet)
+    whole = sheet.bytes()
+    with pair.here.client() as client:
+
+        def problems() -> list[str]:
+            (mirror,) = client.request("mirror/list")["mirrors"]
+            return [each["problem"] for each in mirror["problems"]]
+
+        sheet.save(b"")
+        until(lambda: problems() == [f"{sheet.path} is empty"])
+        sheet.save(whole)
+        until(lambda: not problems())
