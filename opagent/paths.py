@@ -235,6 +235,11 @@ def payload_cache() -> Path:
     return state() / "payload"
 
 
+def python_archives() -> Path:
+    """Portable Pythons for other machines, packed, one per kind of system."""
+    return state() / "pythons"
+
+
 def agent_log(process: str) -> Path:
     """What the process wrote to stderr (rotated once)."""
     return state() / "logs" / f"{process}.log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -47,10 +48,21 @@ def _readable(one: Mapping[str, Any]) -> dict[str, Any]:
 @click.argument("target", required=False)
 @click.option("--transport", type=click.Choice(["asyncssh", "openssh"]), help="How to dial; otherwise what fits.")
 @click.option("--command", "words", metavar="WORDS", help="Reach it by a command that gives the stdio of a program there.")
-@click.option("--python", metavar="PATH", help="The Python there that is tried first.")
+@click.option(
+    "--python",
+    metavar="PATH|auto|ARCHIVE",
+    help="A Python there, tried first; or, copied there where none will do: what uv fetches here, or a .tar.gz on this machine.",
+)
 @pass_app
 def add(app: App, name: str, target: str | None, transport: str | None, words: str | None, python: str | None) -> None:
-    """Keep a NAME for a machine, [user@]host[:port], and how it is reached. Dials nothing: `host check NAME` does."""
+    """Keep a NAME for a machine, [user@]host[:port], and how it is reached; said again, change that.
+
+    Dials nothing: `host check NAME` does.
+    """
+    from opagent.remote import portable  # slow to import
+
+    if python and portable.is_archive(python):
+        python = os.path.abspath(os.path.expanduser(python))
     try:
         command = shlex.split(words or "")
     except ValueError as error:

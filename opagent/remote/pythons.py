@@ -7,11 +7,14 @@ and tries the interpreter (a base that is mounted noexec fails here, and the nex
 from __future__ import annotations
 
 import asyncio
+import bz2
 import gzip
 import hashlib
 import lzma
+import re
 import secrets
 import tarfile
+import zlib
 from pathlib import Path
 
 from opagent.errors import HostUnfit, HostUnreachable, Usage
@@ -23,7 +26,10 @@ BASES = (
     "/var/tmp/opagent-$u",
     "/tmp/opagent-$u",
     "/dev/shm/opagent-$u",
+    '"$XDG_STATE_HOME/opagent"; [ -n "$XDG_STATE_HOME" ] || b="$HOME/.local/state/opagent"',
 )
+_PUSHED = re.compile(r"(.*/opagent(?:-\d+)?)/py/[0-9a-f]{64}/.*")
+ROOM = "make one of them yours alone, with room, or set XDG_CACHE_HOME there to one that is"
 ARCHIVE_LIMIT = 256 * 2**20  # bytes
 STALLED = 60.0  # seconds in which nothing was taken
 _BLOCK = 64 * 1024
@@ -31,11 +37,11 @@ _WORKS = '"import sys,sqlite3,select,fcntl,zlib;sys.exit(sys.version_info<(3,11)
 
 
 async def push_python(connection: Connection, archive: Path, tell: Tell, name: str = "the host") -> str:
-    """The path of the interpreter there. The archive: a tar (gz, xz or plain) with `bin/python3` in it, two folders down at most.
+    """The path of the interpreter there. The archive: a tar (gz, xz, bz2 or plain), `bin/python3` in it two folders down at most.
 
     Raises Usage for what is no such archive, HostUnfit with what spoke against each base, HostRefused, HostUnreachable.
     """
-    data = await asyncio.to_thread(_packed, archive)
+    data = await asyncio.to_thread(_packed, archive, name)
     digest = hashlib.sha256(data).hexdigest()
     against: list[str] = []
     for base in BASES:
@@ -58,7 +64,13 @@ async def push_python(connection: Connection, archive: Path, tell: Tell, name: s
         finally:
             stream.close()
     why = "; ".join(line for line in against if line)
-    raise HostUnfit(f"{name} has no directory that takes this Python", why, f"opagent host check {name}")
+    raise HostUnfit(f"{name} has no directory that takes this Python", why, ROOM)
+
+
+def base_of(python: str) -> str:
+    """The base that this interpreter was put into by us; "" for any other."""
+    found = _PUSHED.fullmatch(python)
+    return found[1] if found else ""
 
 
 def script(nonce: str, digest: str, size: int, base: str) -> str:
@@ -72,7 +84,8 @@ def script(nonce: str, digest: str, size: int, base: str) -> str:
         f'n={nonce}; u=$(id -u); umask 077; b={base}; d="$b/py/{digest}"; t="$b/py/.tmp-$$-$n"; '
         'say() { echo; echo "OPA1 $n $*"; }; '
         'no() { cd /; rm -rf "$t"; rmdir "$b/py" "$b" 2>/dev/null; say not "$b: $1"; exit 80; }; '
-        "case $b in /opagent|/.cache/opagent) say not; exit 80;; /*) ;; *) say not; exit 80;; esac; "
+        'gone() { trap "" 1 13 15; cd /; rm -rf "$t"; exit 80; }; trap gone 1 13 15; '
+        "case $b in /opagent|/.cache/opagent|/.local/state/opagent) say not; exit 80;; /*) ;; *) say not; exit 80;; esac; "
         'e=$(mkdir -p "$b/py" 2>&1) || no "$e"; '
         'set -- $(ls -ldn "$b/."); case $1 in d????-??-*) ;; *) no "may be written by others";; esac; '
         '[ "$3" = "$u" ] || no "belongs to uid $3"; '
@@ -84,7 +97,8 @@ def script(nonce: str, digest: str, size: int, base: str) -> str:
         f"for p in bin/python3 */bin/python3 */*/bin/python3; do "
         f'if "$t/p/$p" -I -S -c {_WORKS} </dev/null; then i=$p; break; fi; done; '
         '[ -n "$i" ] || no "no Python of the archive runs there"; echo "$i" >.ok; cd /; '
-        '[ -f "$d/.ok" ] || { rm -rf "$d"; mv "$t/p" "$d"; }; rm -rf "$t"; say have "$d/$i"; exit 80'
+        '[ -f "$d/.ok" ] || { rm -rf "$d"; mv "$t/p" "$d"; }; rm -rf "$t"; '
+        'find "$b/py" -name ".tmp-*" -prune -mtime +0 -exec rm -rf {} + 2>/dev/null; say have "$d/$i"; exit 80'
     )
 
 
@@ -102,20 +116,24 @@ async def _send(marks: Marks, data: bytes, tell: Tell) -> None:
     tell(Phase("installing", "Python"))
 
 
-def _packed(archive: Path) -> bytes:
-    """The archive as gzip, which is everywhere; the same bytes for the same file. Raises Usage."""
-    hint = "opagent host add HOST --python auto"
+def checked(archive: Path, name: str = "HOST") -> None:
+    """Raises Usage for what is no archive with a Python in it."""
+    hint = f"opagent host add {name} --python auto"
     try:
         if (size := archive.stat().st_size) > ARCHIVE_LIMIT:
             raise Usage(f"{archive} is too large", f"{size} bytes, the limit is {ARCHIVE_LIMIT}", hint)
         with tarfile.open(archive) as opened:
-            if not any(name.endswith(("/bin/python3", "bin/python3")) for name in opened.getnames()):
+            if not any(f"/{found}".endswith("/bin/python3") for found in opened.getnames()):
                 raise Usage(f"{archive} holds no Python", "there is no bin/python3 in it", hint)
-        data = archive.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            return data
-        if data.startswith(b"\xfd7zXZ"):
-            data = lzma.decompress(data)
-    except (OSError, tarfile.TarError, EOFError, lzma.LZMAError) as error:
+    except (OSError, tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise Usage(f"{archive} is no archive of a Python", str(error), hint) from error
-    return gzip.compress(data, 6, mtime=0)
+
+
+def _packed(archive: Path, name: str) -> bytes:
+    """The archive as gzip, which is everywhere; the same bytes for the same file. Raises Usage."""
+    checked(archive, name)
+    data = archive.read_bytes()
+    for begins, unpack in ((b"\xfd7zXZ", lzma.decompress), (b"BZh", bz2.decompress)):
+        if data.startswith(begins):
+            data = unpack(data)
+    return data if data.startswith(b"\x1f\x8b") else gzip.compress(data, 6, mtime=0)

@@ -28,13 +28,14 @@ def say(nonce, **body):
 
 def bases():
     # type: () -> list[str]
-    """Where our directory may be, best first."""
+    """Where our directory may be, best first. The last holds the daemon's state: where not even that can be written, none runs."""
     own, home = "opagent-%d" % os.getuid(), os.environ.get("HOME", "")
     if not home.startswith("/"):
         os.environ.pop("HOME", None)
         home = os.path.expanduser("~")  # of the account
     places = [(os.environ.get("XDG_CACHE_HOME", ""), "opagent"), (os.path.join(home, ".cache"), "opagent")]
     places += [("/var/tmp", own), ("/tmp", own), ("/dev/shm", own)]
+    places += [(os.environ.get("XDG_STATE_HOME", "") or os.path.join(home, ".local/state"), "opagent")]
     found = [os.path.join(*place) for place in places if place[0].startswith("/")]
     return [base for number, base in enumerate(found) if base not in found[:number]]
 
@@ -85,8 +86,7 @@ def installed(digest, why):
 def usable(base):
     # type: (str) -> None
     """Make the base and write into it. Raises OSError."""
-    if not os.path.isdir(os.path.join(base, "rt")):
-        os.makedirs(os.path.join(base, "rt"), 0o700)
+    os.makedirs(os.path.join(base, "rt"), 0o700, exist_ok=True)  # another bootstrap may make it at the same moment
     problem = not_private(base)
     if problem:
         raise OSError(errno.EPERM, problem)
@@ -213,8 +213,11 @@ def sweep(base):
     above = os.path.join(base, "rt")
     for name in os.listdir(above):
         path = os.path.join(above, name)
-        if name.startswith(".tmp-") and (name.startswith(".tmp-old-") or os.stat(path).st_mtime < time.time() - STALE):
-            remove(path)
+        try:
+            if name.startswith(".tmp-") and (name.startswith(".tmp-old-") or os.stat(path).st_mtime < time.time() - STALE):
+                remove(path)
+        except OSError:  # another one was quicker
+            pass
 
 
 def takes(base, why):

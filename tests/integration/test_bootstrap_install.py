@@ -8,8 +8,10 @@ import os
 import pwd
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from opagent.errors import HostUnfit, HostUnreachable
 from opagent.remote import stage0, stage1
 from opagent.remote.bootstrap import Facts, Wanted, bootstrap
 from opagent.remote.payload import Payload
+from opagent.remote.payload import payload as whole
 from opagent.remote.seam import Phase
 from tests.doubles.local_shell import LocalShell, machine, on
 from tests.doubles.small_payload import small
@@ -199,15 +202,33 @@ def test_a_disk_without_programs(there: dict[str, str]) -> None:
     assert landed(there, small(), shell=mounted(setup))[0].base == str(cache(there))
 
 
+PLACES = ("/var/tmp", "/tmp", "/dev/shm")
+READ_ONLY = "; ".join(f"mount -t tmpfs -o ro t {place}" for place in reversed(PLACES))
+
+
 @needs_namespaces
 def test_no_room_anywhere(home: Path) -> None:
-    places = ("/var/tmp", "/tmp", "/dev/shm")
-    setup = "; ".join(f"mount -t tmpfs -o ro t {place}" for place in reversed(places))
     with pytest.raises(HostUnfit, match="gpu1 has no directory that takes our program") as caught:
-        landed(machine(home, HOME="/proc"), small(), shell=mounted(setup))
-    for place in places:
+        landed(machine(home, HOME="/proc"), small(), shell=mounted(READ_ONLY))
+    for place in PLACES:
         assert f"{place}/opagent-0: Read-only file system" in caught.value.why
-    assert caught.value.hint == "opagent host check gpu1"
+    for place in (".cache", ".local/state"):
+        assert f"/proc/{place}/opagent: No such file or directory" in caught.value.why
+    assert "set XDG_CACHE_HOME there" in caught.value.hint
+
+
+@needs_namespaces
+def test_where_the_state_can_be_written_the_code_can_too(home: Path) -> None:
+    """So nothing need run from memory: a daemon has a database and a socket, or there is none."""
+    setup = f"mount -t tmpfs t /mnt; mkdir /mnt/.cache; mount -t tmpfs -o ro t /mnt/.cache; {READ_ONLY}"
+
+    async def work(connection: LocalShell) -> Facts:
+        found = await bootstrap(connection, whole(), lambda _: None, wanted=Wanted("gpu1"))
+        assert found.facts.started
+        return found.facts
+
+    facts = on(machine(home, HOME="/mnt"), work, shell=mounted(setup))
+    assert (facts.base, facts.socket.startswith("/mnt/.local/state/opagent/")) == ("/mnt/.local/state/opagent", True)
 
 
 # ---- at the same time, and cut ---------------------------------------------------------------------------------------------
@@ -225,6 +246,30 @@ def test_eight_at_once(there: dict[str, str]) -> None:
     assert names.count("connected") == 8
     assert names.count("installing") == 1  # the others waited for that one
     assert sorted(os.listdir(cache(there) / "rt")) == sorted([".lock", payload.digest])
+
+
+def test_a_base_that_others_make_at_the_same_moment(tmp_path: Path) -> None:
+    os.umask(0o077)
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(40):
+            together = threading.Barrier(8)
+            base = str(tmp_path / f"{number}/a/b/c")
+            os.makedirs(os.path.dirname(base))
+
+            def make(base: str = base, together: threading.Barrier = together) -> None:
+                together.wait()
+                stage1.usable(base)
+
+            for done in [threads.submit(make) for _ in range(8)]:
+                done.result()
+
+
+def test_a_rest_that_cannot_be_looked_at_does_not_hinder(there: dict[str, str]) -> None:
+    (cache(there) / "rt").mkdir(parents=True, mode=0o700)
+    for folder in (cache(there), cache(there).parent):
+        folder.chmod(0o700)
+    (cache(there) / "rt/.tmp-1-gone").symlink_to("nowhere")
+    assert landed(there, small())[0].base == str(cache(there))
 
 
 def test_a_lock_that_is_never_released_is_waited_for_once(there: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
