@@ -28,7 +28,7 @@ def say(nonce, **body):
 
 def bases():
     # type: () -> list[str]
-    """Where our directory may be, best first. The last holds the daemon's state: where not even that can be written, none runs."""
+    """Where our directory may be, best first. The last is that of the daemon's state: it needs one anyway."""
     own, home = "opagent-%d" % os.getuid(), os.environ.get("HOME", "")
     if not home.startswith("/"):
         os.environ.pop("HOME", None)
