@@ -209,9 +209,7 @@ def test_a_portable_python_that_does_not_run(home: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish", "tcsh", "csh", "rc", "xonsh", "busybox", "mksh", "ksh93", "yash"])
 def test_the_line_that_unpacks_in_every_shell(name: str, home: Path, folder: Path) -> None:
-    shell = shutil.which(name)
-    if shell is None:
-        pytest.skip(f"{name} is not on this machine")
+    shell = str(shutil.which(name))
     archive = portable(home / "cpython.tar.gz")
     words = (shell, "sh", "-c") if name == "busybox" else (shell, "-c")
     assert on(machine(home), lambda connection: push_python(connection, archive, quiet), shell=words)

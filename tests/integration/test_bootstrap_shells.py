@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 from opagent.errors import HostRefused, HostUnfit
 from opagent.remote import marks
 from opagent.remote.bootstrap import Landed, Wanted, bootstrap
-from opagent.remote.seam import Phase
-from tests.doubles.local_shell import LocalShell, machine, on
+from opagent.remote.portable import pack
+from opagent.remote.pythons import push_python
+from opagent.remote.seam import Connection, Phase
+from tests.doubles.account import NEEDS_ROOT, NUMBER, account
+from tests.doubles.dialing import connected
+from tests.doubles.local_shell import PYTHONS, LocalShell, machine, on
+from tests.doubles.portable import wrapper
 from tests.doubles.small_payload import small
-
-ROOT = Path(__file__).resolve().parents[2]
-PROMISED = (ROOT / "scripts/system-packages").read_text()
 
 SHELLS = {
     "bash": ("bash", "-c"),
@@ -60,10 +63,29 @@ async def lands(connection: LocalShell, **wanted: str) -> Landed:
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_login_shells(name: str, home: Path) -> None:
-    if shutil.which(SHELLS[name][0]) is None:
-        assert f"{name}:" not in PROMISED, "scripts/system-packages installs it"
-        pytest.skip(f"{name} is not on this machine, and scripts/system-packages does not promise it")
     on(machine(home, LANG="C"), lambda connection: lands(connection, verb="check"), shell=SHELLS[name])
+
+
+@pytest.mark.parametrize("name", ["bash", "busybox", "ksh93", "mksh", "yash", "zsh"])
+def test_what_is_called_sh_on_other_systems(name: str, home: Path) -> None:
+    """Here that is dash. Also for a Python that we put there: it is looked at before it is started."""
+    folder = home / "bin"
+    folder.mkdir()
+    (folder / "sh").symlink_to(str(shutil.which(name)))
+    there = machine(home, PATH=f"{folder}:{PYTHONS}")
+    pack(wrapper(home / "python"), home / "python.tar.gz")
+
+    async def work(connection: LocalShell) -> list[str]:
+        python = await push_python(connection, home / "python.tar.gz", quiet, "gpu1")
+        await lands(connection)
+        await lands(connection, python=python)
+        Path(python).write_text(f"#!/bin/sh\n: >{home}/started\n")
+        await lands(connection, python=python)
+        assert (home / "started").exists()
+        return connection.lines
+
+    lines = on(there, work, shell=(str(folder / "sh"), "-c"))
+    assert {line.split()[0] for line in lines} == {"sh"}
 
 
 def test_the_line_has_nothing_that_a_shell_would_take_apart(home: Path) -> None:
@@ -127,6 +149,48 @@ def started_with(home: Path, text: str) -> dict[str, str]:
     return there | {"BASH_ENV": str(rc)}
 
 
+RC_FILES = {
+    "zsh": (".zshenv", "print -n hello; function sh { print hijacked }; alias sh=false; setopt noclobber nomatch"),
+    "fish": (".config/fish/config.fish", "echo -n hello\nfunction sh\necho hijacked\nend\nset -gx PYTHONPATH $HOME/poison\n"),
+    "tcsh": (".tcshrc", 'echo hello; alias sh "echo hijacked"; set noclobber'),
+    "csh": (".cshrc", 'echo hello; alias sh "echo hijacked"; set noclobber'),
+}
+
+
+@pytest.mark.parametrize("name", RC_FILES)
+def test_start_up_files_of_other_shells(name: str, home: Path) -> None:
+    """Each says something, and has something else by the name of `sh`; then the other one is taken, once."""
+    file, text = RC_FILES[name]
+    there = machine(home)
+    path = Path(there["HOME"], file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+    async def work(connection: LocalShell) -> list[str]:
+        await echoes(await bootstrap(connection, small(), quiet))
+        return connection.lines
+
+    assert [line.split()[0] for line in on(there, work, shell=SHELLS[name])] == ["sh", "/bin/sh"]
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("text", ["echo hello; echo there >&2", "cat", "exit 1", "exec </dev/null >/dev/null 2>&1"])
+def test_the_rc_file_of_sshd(home: Path, text: str) -> None:
+    """sshd(8), ~/.ssh/rc: run by /bin/sh before the command, with its output."""
+    with account(home.parent / "there", shell="/bin/bash", PermitUserRC="yes") as server:
+        rc = server.home / ".ssh/rc"
+        rc.parent.mkdir(mode=0o700)
+        rc.write_text(f"echo ran >{server.home}/ran; {text}\n")
+        for path in (rc, rc.parent):
+            os.chown(path, NUMBER, NUMBER)
+
+        async def work(connection: Connection) -> None:
+            await echoes(await bootstrap(connection, small(), quiet))
+
+        connected(work, server.config)
+        assert (server.home / "ran").exists()
+
+
 REFUSALS = {
     "exit 0": ("exit 0", "status 0 before it began, without a word"),
     "nologin": ("echo This account is currently not available.; exit 1", "not available"),
@@ -151,6 +215,13 @@ def test_a_start_up_file_that_never_ends(home: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(HostUnfit, match="within 1 s") as caught:
         on(there, lands, shell=("/bin/bash", "-c"))
     assert "starting fish" in caught.value.why
+
+
+def test_files_that_may_not_be_as_large_as_ours(home: Path) -> None:
+    there = started_with(home, "ulimit -f 20")
+    with pytest.raises(HostUnfit, match="no directory that takes our program") as caught:
+        on(there, lands, shell=("/bin/bash", "-c"))
+    assert f"{there['HOME']}/.cache/opagent: File too large" in caught.value.why
 
 
 def test_more_noise_than_anybody_needs(home: Path) -> None:
