@@ -95,8 +95,10 @@ def usable(base):
         with open(test, "wb") as file:
             file.write(b"x" * 4096)
     finally:
-        if os.path.exists(test):
+        try:
             os.unlink(test)
+        except OSError:  # a process of this number on another machine with this home was quicker
+            pass
 
 
 def locked(base):
@@ -207,14 +209,14 @@ def forget(base):
         pass
 
 
-def sweep(base):
-    # type: (str) -> None
-    """Remove what installs that were cut off have left."""
-    above = os.path.join(base, "rt")
+def sweep(base, place):
+    # type: (str, str) -> None
+    """Remove what installs that were cut off have left: as old as it is by the clock that `place` was just written with."""
+    above, now = os.path.join(base, "rt"), os.stat(os.path.join(place, ".ok")).st_mtime
     for name in os.listdir(above):
         path = os.path.join(above, name)
         try:
-            if name.startswith(".tmp-") and (name.startswith(".tmp-old-") or os.stat(path).st_mtime < time.time() - STALE):
+            if name.startswith(".tmp-") and (name.startswith(".tmp-old-") or os.stat(path).st_mtime < now - STALE):
                 remove(path)
         except OSError:  # another one was quicker
             pass
@@ -246,7 +248,7 @@ def install(nonce, digest, why):
             files = asked(nonce, digest)
         try:
             place = unpack(base, digest, nonce, files), base
-            sweep(base)
+            sweep(base, place[0])
             break
         except (OSError, ValueError) as error:
             why.append([base, getattr(error, "strerror", None) or str(error)])
