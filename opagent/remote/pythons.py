@@ -33,7 +33,7 @@ ROOM = "make one of them yours alone, with room, or set XDG_CACHE_HOME there to 
 ARCHIVE_LIMIT = 256 * 2**20  # bytes
 STALLED = 60.0  # seconds in which nothing was taken
 _BLOCK = 64 * 1024
-_WORKS = '"import sys,sqlite3,select,fcntl,zlib;sys.exit(sys.version_info<(3,11))"'
+_WORKS = '"import sys,ctypes,sqlite3,select,fcntl,zlib;sys.exit(sys.version_info<(3,11))"'
 
 
 async def push_python(connection: Connection, archive: Path, tell: Tell, name: str = "the host") -> str:

@@ -12,7 +12,7 @@ import time
 
 OLDEST = (3, 11)
 DONE, LACKS, TOO_OLD = 80, 94, 96  # exit statuses that stage 0 knows: taken over; go on with the next interpreter (both others)
-NEEDED = ("fcntl", "select", "sqlite3")  # what a Python may lack and a daemon cannot do without
+NEEDED = ("_ctypes", "_sqlite3", "fcntl", "select")  # what a Python may lack and a daemon cannot do without
 HEAD = 32  # bytes in front of the archive: its form and length
 WAITS = 20.0  # seconds for another bootstrap that installs the same
 STALE = 3600.0  # seconds after which what an interrupted install left is removed
@@ -281,16 +281,14 @@ def main():
     os.umask(int("077", 8))
     if sys.version_info < OLDEST:
         sys.exit(TOO_OLD)
+    try:
+        for module in NEEDED:
+            __import__(module)
+    except ImportError as error:
+        say(nonce, lacks=str(error), python=sys.executable)
+        sys.exit(LACKS)
     why = []  # type: list[list[str]]
-    place = installed(digest, why)
-    if place is None:
-        try:
-            for module in NEEDED:
-                __import__(module)
-        except ImportError as error:
-            say(nonce, lacks=str(error), python=sys.executable)
-            sys.exit(LACKS)
-        place = install(nonce, digest, why)
+    place = installed(digest, why) or install(nonce, digest, why)
     sys.path.insert(0, place[0])
     __import__("opagent.landing").landing.land(nonce, verb, place[1], digest)
     sys.exit(DONE)

@@ -16,7 +16,8 @@ _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _NOT = (
     "test", "site-packages", "dist-packages", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "unittest", "config-*",
     "__pycache__", "pydoc_data", "distutils", "cp[0-9]*", "mac_*", "iso8859*", "koi8*", "big5*", "_test*", "_ctypes_test*",
-    "_tkinter*", "_codecs_*", "_curses*", "_dbm*", "_gdbm*", "xxlimited*", "audioop*", "ossaudiodev*", "nis.*",
+    "_tkinter*", "_codecs_*", "_curses*", "_dbm*", "_gdbm*", "xxlimited*", "audioop*", "ossaudiodev*", "nis.*", "readline*",
+    "_ssl*", "_lzma*", "_bz2*", "_uuid*", "_elementtree*", "pyexpat*", "_decimal*",  # many are built without these
 )  # fmt: skip
 
 
