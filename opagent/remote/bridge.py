@@ -145,7 +145,8 @@ async def build(target: Target, settings: Settings, known: Known, ask: Ask, tell
 
 
 async def _landed(connection: Connection, facts: Facts | None, ask: Ask, tell: Tell, wanted: Wanted) -> Landed:
-    bring = Portable(wanted.name, wanted.portable, ask).bring
+    removes = wanted.verb.startswith("purge")  # that puts nothing there first
+    bring = None if removes else Portable(wanted.name, wanted.portable, ask).bring
     return await bootstrap.bootstrap(connection, await asyncio.to_thread(payload), tell, facts, wanted, bring)
 
 

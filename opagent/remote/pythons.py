@@ -49,22 +49,30 @@ async def push_python(connection: Connection, archive: Path, tell: Tell, name: s
         nonce = secrets.token_hex(8)
         stream = await connection.run(f"sh -c '{script(nonce, digest, len(data), base)}'")
         try:
-            marks = Marks(stream, nonce, name)
-            while True:
-                word, _, rest = harmless(await marks.next()).partition(" ")
-                if word == "have":
-                    return rest
-                if word == "not":
-                    against.append(rest)
-                    break
-                if word == "need":
-                    await _send(marks, data, tell)
+            word, rest = await _said(Marks(stream, nonce, name), data, tell)
         except Silent as error:
             raise error.explained(name) from None
         finally:
             stream.close()
-    why = "; ".join(line for line in against if line)
-    raise HostUnfit(f"{name} has no directory that takes this Python", why, ROOM)
+        await stream.ended()  # a server may allow one session
+        if word == "have":
+            return rest
+        if word == "unfit":
+            raise HostUnfit(
+                f"the Python of {archive.name} does not run on {name}", rest, f"opagent host add {name} --python ARCHIVE"
+            )
+        against.append(rest)
+    raise HostUnfit(f"{name} has no directory that takes this Python", "; ".join(filter(None, against)), ROOM)
+
+
+async def _said(marks: Marks, data: bytes, tell: Tell) -> tuple[str, str]:
+    """What it says in the end: `have`, `not` or `unfit`, and the rest of that line."""
+    while True:
+        word, _, rest = harmless(await marks.next()).partition(" ")
+        if word == "need":
+            await _send(marks, data, tell)
+        else:
+            return word, rest
 
 
 def base_of(python: str) -> str:
@@ -74,7 +82,10 @@ def base_of(python: str) -> str:
 
 
 def script(nonce: str, digest: str, size: int, base: str) -> str:
-    """For one base. It says `have PATH`, `need`, or `not REASON`; the archive is its standard input up to the end."""
+    """For one base. Its standard input is the archive, up to the end, when it has said `need`.
+
+    In the end it says `have PATH`, `not REASON` (another base may do), or `unfit REASON` (none will).
+    """
     verified = (
         's=$( (sha256sum || shasum -a 256 || openssl dgst -sha256 -r) <"$t/a" 2>/dev/null); '
         f'case $s in {digest}*|"") ;; *) no "what arrived is not what was sent";; esac; '
@@ -83,20 +94,22 @@ def script(nonce: str, digest: str, size: int, base: str) -> str:
     return (
         f'n={nonce}; u=$(id -u); umask 077; b={base}; d="$b/py/{digest}"; t="$b/py/.tmp-$$-$n"; '
         'say() { echo; echo "OPA1 $n $*"; }; '
-        'no() { cd /; rm -rf "$t"; rmdir "$b/py" "$b" 2>/dev/null; say not "$b: $1"; exit 80; }; '
+        'bye() { cd /; rm -rf "$t"; rmdir "$b/py" "$b" 2>/dev/null; say $1 "$b:" $2; exit 80; }; no() { bye not "$1"; }; '
         'gone() { trap "" 1 13 15; cd /; rm -rf "$t"; exit 80; }; trap gone 1 13 15; '
         "case $b in /opagent|/.cache/opagent|/.local/state/opagent) say not; exit 80;; /*) ;; *) say not; exit 80;; esac; "
         'e=$(mkdir -p "$b/py" 2>&1) || no "$e"; '
         'set -- $(ls -ldn "$b/."); case $1 in d????-??-*) ;; *) no "may be written by others";; esac; '
         '[ "$3" = "$u" ] || no "belongs to uid $3"; '
         'if [ -f "$d/.ok" ]; then say have "$d/$(cat "$d/.ok")"; exit 80; fi; '
-        'e=$(mkdir "$t" 2>&1) || no "$e"; say need; '
+        'e=$(mkdir "$t" 2>&1) || no "$e"; echo : >"$t/x"; chmod 700 "$t/x"; e=$("$t/x" 2>&1) || no "no program starts there"; '
+        "say need; "
         'e=$(cat 2>&1 >"$t/a") || no "$e"; '
         f"{verified}"
-        'mkdir "$t/p"; cd "$t/p"; e=$(gzip -dc ../a | tar xof - 2>&1) || no "$e"; chmod -R go-w .; i=; '
+        'mkdir "$t/p"; cd "$t/p"; e=$(gzip -dc ../a | tar xof - 2>&1) || no "$e"; '
+        'chmod -R go-w .; i=; e="no bin/python3 lies there"; '
         f"for p in bin/python3 */bin/python3 */*/bin/python3; do "
-        f'if "$t/p/$p" -I -S -c {_WORKS} </dev/null; then i=$p; break; fi; done; '
-        '[ -n "$i" ] || no "no Python of the archive runs there"; echo "$i" >.ok; cd /; '
+        f'if [ -f "$t/p/$p" ]; then e=$("$t/p/$p" -I -S -c {_WORKS} 2>&1 </dev/null) && i=$p && break; fi; done; '
+        '[ -n "$i" ] || bye unfit "$e"; echo "$i" >.ok; cd /; '
         '[ -f "$d/.ok" ] || { rm -rf "$d"; mv "$t/p" "$d"; }; rm -rf "$t"; '
         'find "$b/py" -name ".tmp-*" -prune -mtime +0 -exec rm -rf {} + 2>/dev/null; say have "$d/$i"; exit 80'
     )

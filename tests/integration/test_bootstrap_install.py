@@ -273,7 +273,7 @@ def test_a_daemon_where_something_cannot_be_written(home: Path, setup: str, base
 @pytest.mark.parametrize(
     ("setup", "why"),
     [
-        ("mount -t tmpfs -o mode=700,noexec t /mnt/.cache", "no Python of the archive runs there"),
+        ("mount -t tmpfs -o mode=700,noexec t /mnt/.cache", "no program starts there"),
         ("mount -t tmpfs -o mode=700,size=64k t /mnt/.cache", "No space left on device"),
         ("mount -t tmpfs -o ro t /mnt/.cache", "Read-only file system"),
         ("mkdir -m 777 /mnt/.cache/opagent; chmod 777 /mnt/.cache/opagent", "may be written by others"),

@@ -97,6 +97,9 @@ def test_an_archive_is_copied_once_and_remembered(there: Account, home: Path, ar
     assert run("open", "there:docs", "--agent", "echo", "-m", "again").stdout == "echo: again\n"
     assert run("host", "forget", "there", "--purge", "--yes").returncode == 0
     assert not (there.home / ".cache").exists()
+    assert run("host", "add", "there", "--python", str(archive)).returncode == 0
+    assert "has no Python" in run("host", "forget", "there", "--purge", "--yes").stderr
+    assert not (there.home / ".cache").exists()
 
 
 @NEEDS_ROOT
@@ -266,7 +269,9 @@ def test_one_that_does_not_run_there_is_no_endless_story(home: Path, bare: dict[
         small_one,
         'mkdir -p "$4/x/bin"; echo "#!/nowhere/ld-linux" >"$4/x/bin/python3"; chmod 755 "$4/x/bin/python3"',
     )
-    assert "no Python of the archive runs there" in failed(bare, "auto").why
+    error = failed(bare, "auto")
+    assert "does not run on gpu1" in error.what and "not found" in error.why
+    assert error.hint == "opagent host add gpu1 --python ARCHIVE"
 
 
 def test_a_home_that_no_line_can_name(home: Path, bare: dict[str, str], archive: Path) -> None:
