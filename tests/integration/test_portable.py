@@ -62,7 +62,7 @@ def small_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def there(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     monkeypatch.setenv("PATH", f"{home.parent / 'uv'}:{os.environ['PATH']}")
-    with account(home.parent / "there", too_old=pythons()) as server:
+    with account(home.parent / "there", too_old=pythons(), MaxSessions=1) as server:
         monkeypatch.setenv("OPAGENT_SSH_CONFIG", server.config)
         (server.home / "docs").mkdir()
         os.chown(server.home / "docs", NUMBER, NUMBER)
@@ -75,7 +75,7 @@ def put(server: Account) -> list[Path]:
 
 
 @NEEDS_ROOT
-def test_an_archive_is_copied_once_and_remembered(there: Account, home: Path, archive: Path) -> None:
+def test_an_archive_is_copied_once_it_is_configured(there: Account, home: Path, archive: Path) -> None:
     nothing = run("host", "check", "there")
     assert nothing.returncode == 7
     assert "there has no Python 3.11 or newer: " in nothing.stdout and "python3 is Python 3.8.18" in nothing.stdout
@@ -84,17 +84,11 @@ def test_an_archive_is_copied_once_and_remembered(there: Account, home: Path, ar
     here = shutil.copy(archive, home / "cpython.tar.gz")
     assert run("host", "add", "there", "--python", "cpython.tar.gz", cwd=home).returncode == 0
     assert run_json("host", "list")["hosts"][0]["settings"] == {"portable": str(here)}
-    done = run("open", "there:docs", "--agent", "echo", "-m", "hello")
-    assert (done.returncode, done.stdout) == (0, "echo: hello\n"), done.stderr
-    [place] = put(there)
-    assert place.name == hashlib.sha256(archive.read_bytes()).hexdigest()
-    Path(here).unlink()  # from now on it is remembered
-    assert run("daemon", "stop", "--host", "there").returncode == 0
-    assert run("daemon", "stop").returncode == 0
     looked = run("host", "check", "there")
     assert looked.returncode == 0, looked.stdout
+    [place] = put(there)
+    assert place.name == hashlib.sha256(archive.read_bytes()).hexdigest()
     assert f"at {place}/python/bin/python3, a portable one that was copied there" in looked.stdout
-    assert run("open", "there:docs", "--agent", "echo", "-m", "again").stdout == "echo: again\n"
     assert run("host", "forget", "there", "--purge", "--yes").returncode == 0
     assert not (there.home / ".cache").exists()
     assert run("host", "add", "there", "--python", str(archive)).returncode == 0
@@ -103,7 +97,7 @@ def test_an_archive_is_copied_once_and_remembered(there: Account, home: Path, ar
 
 
 @NEEDS_ROOT
-def test_a_person_is_asked_and_uv_gives_one(there: Account, home: Path, python: Path) -> None:
+def test_a_person_is_asked_and_uv_gives_one_that_is_remembered(there: Account, home: Path, python: Path) -> None:
     uv(home.parent / "uv", python)
     assert run("host", "check", "there").returncode == 7  # without a terminal nobody is asked
     terminal = Terminal("host", "check", "there")
@@ -117,6 +111,11 @@ def test_a_person_is_asked_and_uv_gives_one(there: Account, home: Path, python: 
     done = run("open", "there:docs", "--agent", "echo", "-m", "hello")
     assert done.stdout == "echo: hello\n", done.stderr
     assert len(asked(home.parent / "uv")) == 1
+    shutil.rmtree(paths.python_archives())
+    (home.parent / "uv/uv").unlink()
+    assert run("daemon", "stop", "--host", "there").returncode == run("daemon", "stop").returncode == 0
+    done = run("open", "there:docs", "--agent", "echo", "-m", "again")
+    assert done.stdout == "echo: again\n", done.stderr
 
 
 # ---- adding -----------------------------------------------------------------------------------------------------------------
