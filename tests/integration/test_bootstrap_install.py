@@ -24,6 +24,7 @@ from opagent.remote.payload import payload as whole
 from opagent.remote.portable import pack
 from opagent.remote.pythons import push_python
 from opagent.remote.seam import Phase, Tell
+from tests.doubles.account import NEEDS_ROOT
 from tests.doubles.clock import faked
 from tests.doubles.local_shell import LocalShell, machine, on
 from tests.doubles.portable import wrapper
@@ -267,6 +268,21 @@ def test_a_daemon_where_something_cannot_be_written(home: Path, setup: str, base
     facts = on(machine(home, HOME="/mnt"), work, shell=mounted(setup))
     assert facts.started and facts.base == base
     assert facts.socket.startswith(f"{base}{state}/run/")
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("home_there", [{}, {"HOME": "/"}])
+def test_a_user_without_a_name_and_a_home(there: dict[str, str], home_there: dict[str, str]) -> None:
+    """As in a container that runs as a number."""
+    del there["HOME"]
+    number = 'exec setpriv --reuid 54321 --regid 54321 --clear-groups /bin/sh -c "$0"'
+
+    async def work(connection: LocalShell) -> Facts:
+        return (await bootstrap(connection, whole(), tell, wanted=Wanted("gpu1"))).facts
+
+    facts = on({**there, **home_there}, work, shell=("unshare", "--mount", "/bin/sh", "-c", f"{EMPTY}; {number}"))
+    assert (facts.uid, facts.user, facts.home) == (54321, "54321", "/")
+    assert facts.started and facts.socket.startswith("/var/tmp/opagent-54321/state/run/")
 
 
 @needs_namespaces
