@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import bz2
+import functools
 import gzip
 import hashlib
 import lzma
@@ -15,6 +16,7 @@ import re
 import secrets
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from opagent.errors import HostUnfit, HostUnreachable, Usage
@@ -28,6 +30,8 @@ BASES = (
     "/dev/shm/opagent-$u",
     '"$XDG_STATE_HOME/opagent"; [ -n "$XDG_STATE_HOME" ] || b="$HOME/.local/state/opagent"',
 )
+# a login shell may have none, or one that it does not pass on: then a Python does not know its own place
+PATH = '[ -n "$PATH" ] || PATH=/usr/local/bin:/usr/bin:/bin; export PATH; '
 _PUSHED = re.compile(r"(.*/opagent(?:-\d+)?)/py/[0-9a-f]{64}/.*")
 ROOM = "make one of them yours alone, with room, or set XDG_CACHE_HOME there to one that is"
 ARCHIVE_LIMIT = 256 * 2**20  # bytes
@@ -46,23 +50,34 @@ async def push_python(connection: Connection, archive: Path, tell: Tell, name: s
     against: list[str] = []
     for base in BASES:
         tell(Phase("probing"))
-        nonce = secrets.token_hex(8)
-        stream = await connection.run(f"sh -c '{script(nonce, digest, len(data), base)}'")
-        try:
-            word, rest = await _said(Marks(stream, nonce, name), data, tell)
-        except Silent as error:
-            raise error.explained(name) from None
-        finally:
-            stream.close()
-        await stream.ended()  # a server may allow one session
+        line = functools.partial(script, digest=digest, size=len(data), base=base)
+        word, rest = await _tried(connection, line, data, tell, name)
         if word == "have":
             return rest
         if word == "unfit":
-            raise HostUnfit(
-                f"the Python of {archive.name} does not run on {name}", rest, f"opagent host add {name} --python ARCHIVE"
-            )
+            what = f"the Python of {archive.name} does not run on {name}"
+            raise HostUnfit(what, rest, f"opagent host add {name} --python ARCHIVE")
         against.append(rest)
     raise HostUnfit(f"{name} has no directory that takes this Python", "; ".join(filter(None, against)), ROOM)
+
+
+async def _tried(connection: Connection, made: Callable[[str], str], data: bytes, tell: Tell, name: str) -> tuple[str, str]:
+    """What the script, made for a nonce, says in the end. The other `sh` is asked where the first is something else."""
+    silent = None
+    for shell in ("sh", "/bin/sh"):
+        nonce = secrets.token_hex(8)
+        stream = await connection.run(f"{shell} -c '{made(nonce)}'")
+        try:
+            found = await _said(Marks(stream, nonce, name), data, tell)
+        except Silent as error:
+            found, silent = None, error
+        finally:
+            stream.close()
+        await stream.ended()  # a server may allow one session
+        if found is not None:
+            return found
+    assert silent is not None
+    raise silent.explained(name)
 
 
 async def _said(marks: Marks, data: bytes, tell: Tell) -> tuple[str, str]:
@@ -92,7 +107,8 @@ def script(nonce: str, digest: str, size: int, base: str) -> str:
         f'[ $(($(wc -c <"$t/a"))) = {size} ] || no "the archive did not arrive whole"; '
     )
     return (
-        f'n={nonce}; u=$(id -u); umask 077; b={base}; d="$b/py/{digest}"; t="$b/py/.tmp-$$-$n"; '
+        f"n={nonce}; {PATH}"
+        f'u=$(id -u); umask 077; b={base}; d="$b/py/{digest}"; t="$b/py/.tmp-$$-$n"; '
         'say() { echo; echo "OPA1 $n $*"; }; '
         'bye() { cd /; rm -rf "$t"; rmdir "$b/py" "$b" 2>/dev/null; say $1 "$b:" $2; exit 80; }; no() { bye not "$1"; }; '
         'gone() { trap "" 1 13 15; cd /; rm -rf "$t"; exit 80; }; trap gone 1 13 15; '

@@ -56,7 +56,8 @@ def script(nonce: str, digest: str, verb: str, python: str, plain: bool) -> str:
     candidates = " ".join((*NAMES, *PLACES, *(f'"$HOME"/{place}' for place in AT_HOME), *OTHERS))
     taken = "|".join(str(status) for status in (stage1.DONE, 129, 130, 137, 143))
     return (
-        f'n={nonce}; {guard}for p in {first}{candidates}; do command -v "$p" >/dev/null 2>&1 || continue; '
+        f"n={nonce}; {pythons.PATH}{guard}"
+        f'for p in {first}{candidates}; do command -v "$p" >/dev/null 2>&1 || continue; '
         f'command "$p" -I -S -c {_RUN_PLAIN if plain else _RUN} {text(plain)} $n {digest} {verb}; r=$?; '
         f"case $r in {taken}) exit $r;; esac; "
         'echo; v=$(command "$p" -V 2>&1 </dev/null); echo "OPA1 $n python $r $p: $v"; done; '

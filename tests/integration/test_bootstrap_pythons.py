@@ -207,6 +207,15 @@ def test_a_portable_python(home: Path, folder: Path, mode: str) -> None:
     assert sorted(os.listdir(there["HOME"] + "/.cache/opagent/py")) == [path.split("/py/")[1].split("/")[0]]
 
 
+@pytest.mark.parametrize("path", ["", None])
+def test_a_portable_python_without_a_path(home: Path, path: str | None) -> None:
+    there = machine(home, PATH="")
+    if path is None:
+        del there["PATH"]
+    archive = portable(home / "cpython.tar.gz")
+    assert on(there, lambda connection: push_python(connection, archive, quiet), shell=("/bin/bash", "-c"))
+
+
 def test_a_portable_python_that_does_not_run(home: Path, folder: Path) -> None:
     there = machine(home, PATH=str(folder))
     archive = portable(home / "cpython.tar.gz", text="#!/nowhere/ld-musl\n")

@@ -11,6 +11,7 @@ import pytest
 from opagent.errors import HostRefused, HostUnfit
 from opagent.remote import marks
 from opagent.remote.bootstrap import Landed, Wanted, bootstrap
+from opagent.remote.payload import payload
 from opagent.remote.portable import pack
 from opagent.remote.pythons import push_python
 from opagent.remote.seam import Connection, Phase
@@ -139,6 +140,19 @@ def test_start_up_files(name: str, home: Path) -> None:
     for stolen in ("socket", "json", "os", "opagent"):
         (poison / f"{stolen}.py").write_text("raise SystemExit('poison')\n")
     on(there, lands, shell=("/bin/bash", "-c"))
+
+
+@pytest.mark.parametrize("name", ["unset PATH", "no PATH", "limits", "everybody may write"])
+def test_a_daemon_starts_all_the_same(name: str, home: Path) -> None:
+    there = started_with(home, STARTS[name])
+
+    async def work(connection: LocalShell) -> Landed:
+        return await bootstrap(connection, payload(), quiet, wanted=Wanted("gpu1"))
+
+    facts = on(there, work, shell=("/bin/bash", "-c")).facts
+    assert facts.started and os.path.isfile(facts.python)
+    writable = [path for path in Path(there["HOME"]).rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o022]
+    assert writable == []
 
 
 def started_with(home: Path, text: str) -> dict[str, str]:
