@@ -12,6 +12,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 from opagent import files, paths
@@ -89,8 +90,7 @@ class Portable:
             why = f"{lacking.why}; `--python auto` lets uv fetch one, and there is no uv on this machine"
             raise HostUnfit(lacking.what, why, f"pipx install uv, or {other}")
         tell(Phase("fetching", "Python"))
-        files.private_directory(kept.parent)
-        folder = await asyncio.to_thread(tempfile.mkdtemp, prefix=".tmp-", dir=kept.parent)
+        folder = await asyncio.to_thread(_room, kept.parent)
         try:
             await _install(program, asked, folder)
             await asyncio.to_thread(_keep, Path(folder), kept)
@@ -123,6 +123,15 @@ def uv() -> str | None:
 
 def _kept(asked: str) -> Path:
     return paths.python_archives() / f"{asked}.tar.gz"
+
+
+def _room(above: Path) -> str:
+    """A directory to install into. What a daemon left that was killed meanwhile goes."""
+    files.private_directory(above)
+    for left in above.glob(".tmp-*"):
+        if left.stat().st_mtime < time.time() - 2 * FETCHES_WITHIN:
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=".tmp-", dir=above)
 
 
 async def _install(program: str, asked: str, folder: str) -> None:

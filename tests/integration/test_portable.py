@@ -197,6 +197,10 @@ def failed(there: dict[str, str], source: str = "", person: Person | None = None
 
 def test_auto(home: Path, bare: dict[str, str], small_one: Path) -> None:
     uv(home / "uv", small_one)
+    left = paths.python_archives() / ".tmp-killed"
+    left.mkdir(parents=True, mode=0o700)
+    left.parent.chmod(0o700)
+    os.utime(left, (0, 0))
     phases = landed(bare, "auto")[1]
     copied = ["fetching Python", "uploading Python", "installing Python"]
     assert phases == ["probing", *copied, "uploading", "installing", "connected"]
@@ -298,7 +302,10 @@ def test_a_copy_that_is_cut(bare: dict[str, str], archive: Path, part: float) ->
     until(lambda: not folder.exists() or os.listdir(folder) == [])  # the login shell has ended, ours may be at it still
 
 
-def test_one_is_copied_while_another_is(bare: dict[str, str], archive: Path) -> None:
+def test_one_is_copied_while_another_is(bare: dict[str, str], small_one: Path, home: Path) -> None:
+    archive = home / "python.tar.gz"
+    pack(small_one, archive)
+
     async def work(connection: LocalShell) -> list[str]:
         return await asyncio.gather(*(portable.push_python(connection, archive, lambda _: None, "gpu1") for _ in range(2)))
 
@@ -334,10 +341,15 @@ def test_a_python_in_a_directory_of_somebody_else_is_not_started(home: Path, bar
     assert marker.exists()
 
 
-def test_the_same_bytes_for_the_same_files(python: Path, tmp_path: Path, archive: Path) -> None:
-    shutil.copytree(python, tmp_path / "other", symlinks=True)
+def test_the_same_bytes_for_the_same_files(small_one: Path, tmp_path: Path) -> None:
+    pack(small_one, tmp_path / "one.tar.gz")
+    shutil.copytree(small_one, tmp_path / "other", symlinks=True)
+    (tmp_path / "other/lib/python3.11").mkdir(parents=True)
+    (tmp_path / "other/lib/python3.11/os.py").write_text("sent")
+    pack(tmp_path / "other", tmp_path / "other.tar.gz")
+    assert (tmp_path / "one.tar.gz").read_bytes() != (tmp_path / "other.tar.gz").read_bytes()
     for name in ("bin/pip3", "lib/python3.11/__pycache__/x.pyc", "lib/python3.11/test/x.py", "share/man", "include/Python.h"):
         (tmp_path / "other" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "other" / name).write_text("not sent")
     pack(tmp_path / "other", tmp_path / "again.tar.gz")
-    assert (tmp_path / "again.tar.gz").read_bytes() == archive.read_bytes()
+    assert (tmp_path / "again.tar.gz").read_bytes() == (tmp_path / "other.tar.gz").read_bytes()
