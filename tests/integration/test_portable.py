@@ -18,7 +18,7 @@ from opagent.errors import HostUnfit, OpAgentError
 from opagent.remote import portable, stage0
 from opagent.remote.bootstrap import Facts, Wanted, bootstrap
 from opagent.remote.portable import Portable, named, pack
-from opagent.remote.seam import Phase
+from opagent.remote.seam import Connection, Phase, Tell
 from tests.doubles.account import NEEDS_ROOT, NUMBER, Account, account
 from tests.doubles.dialing import Person
 from tests.doubles.local_shell import LocalShell, machine, on
@@ -161,6 +161,27 @@ def test_an_archive_is_looked_at_when_it_is_named(home: Path) -> None:
 )
 def test_what_uv_calls_it(system: str, name: str) -> None:
     assert named(system) == name
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("loader", ["", "ld-musl-x86_64.so.1"])
+def test_the_library_there_is_told(home: Path, loader: str, bare: dict[str, str]) -> None:
+    """/lib/ld-musl-* is there where programs are made for musl."""
+    over = "mount -t overlay -o lowerdir=/usr/lib,upperdir=/mnt/up,workdir=/mnt/work none /usr/lib"
+    made = f"mount -t tmpfs none /mnt && mkdir /mnt/up /mnt/work && touch /mnt/up/{loader or 'x'} && {over}"
+    setup = f'PATH=/usr/bin:/bin:/usr/sbin:/sbin; {made}; PATH={bare["PATH"]} exec /bin/sh -c "$0"'
+    heard: list[str] = []
+
+    async def bring(connection: Connection, tell: Tell, lacking: HostUnfit, system: str) -> str:
+        heard.append(system)
+        raise lacking
+
+    async def work(connection: LocalShell) -> None:
+        with pytest.raises(HostUnfit):
+            await bootstrap(connection, small(), lambda _: None, None, Wanted("gpu1"), bring)
+
+    on(bare, work, shell=(str(shutil.which("unshare")), "--mount", "/bin/sh", "-c", setup))
+    assert named(heard[0]).endswith("-musl" if loader else "-gnu")
 
 
 @pytest.fixture
