@@ -55,10 +55,7 @@ def _readable(one: Mapping[str, Any]) -> dict[str, Any]:
 )
 @pass_app
 def add(app: App, name: str, target: str | None, transport: str | None, words: str | None, python: str | None) -> None:
-    """Keep a NAME for a machine, [user@]host[:port], and how it is reached; said again, change that.
-
-    Dials nothing: `host check NAME` does.
-    """
+    """Keep a NAME for a machine, [user@]host[:port], and how it is reached; again: change what is said. `host check` dials it."""
     from opagent.remote import portable  # slow to import
 
     if python and portable.is_archive(python):
