@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,26 @@ def test_start_up_files_of_other_shells(name: str, home: Path) -> None:
 
 
 @NEEDS_ROOT
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish", "tcsh", "rc"])
+def test_a_login_shell_behind_a_real_server(home: Path, name: str) -> None:
+    """With start-up files as sshd has them read: bash's own too, where it is built so."""
+    noise = {**RC_FILES, "bash": (".bashrc", STARTS["binary"] + "\n" + STARTS["a marker of another"])}
+    with account(home.parent / "there", shell=str(shutil.which(name))) as server:
+        file, text = noise.get(name, (".rcrc", "echo hello"))
+        path = server.home / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+        subprocess.run(["chown", "-R", f"{NUMBER}:{NUMBER}", server.home], check=True)
+
+        async def work(connection: Connection) -> str:
+            landed = await bootstrap(connection, small(), quiet)
+            await echoes(landed)
+            return landed.facts.home
+
+        assert connected(work, server.config) == str(server.home)
+
+
+@NEEDS_ROOT
 @pytest.mark.parametrize("text", ["echo hello; echo there >&2", "cat", "exit 1", "exec </dev/null >/dev/null 2>&1"])
 def test_the_rc_file_of_sshd(home: Path, text: str) -> None:
     """sshd(8), ~/.ssh/rc: run by /bin/sh before the command, with its output."""
@@ -223,10 +244,11 @@ def test_no_shell_behind_it(name: str, home: Path) -> None:
     assert caught.value.hint == "opagent host check gpu1"
 
 
-def test_a_start_up_file_that_never_ends(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(marks, "MARKER_WITHIN", 1.0)
-    there = started_with(home, "echo starting fish; exec cat")
-    with pytest.raises(HostUnfit, match="within 1 s") as caught:
+@pytest.mark.parametrize("then", ["exec cat", "exec zsh", "exec tcsh", "read line", "cat >/dev/null"])
+def test_a_start_up_file_that_never_ends(home: Path, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks, "MARKER_WITHIN", 0.6)
+    there = started_with(home, f"echo starting fish; {then}")
+    with pytest.raises(HostUnfit, match=r"within 0\.6 s") as caught:
         on(there, lands, shell=("/bin/bash", "-c"))
     assert "starting fish" in caught.value.why
 
