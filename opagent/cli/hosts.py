@@ -64,11 +64,14 @@ def add(app: App, name: str, target: str | None, transport: str | None, words: s
         command = shlex.split(words or "")
     except ValueError as error:
         raise Usage("the command cannot be read", str(error), "opagent host add --help") from error
-    added = app.ask("host/add", name=name, target=target, transport=transport, command=command or None, python=python)["host"]
+    answer = app.ask("host/add", name=name, target=target, transport=transport, command=command or None, python=python)
+    added = answer["host"]
     if app.out.json:
         app.out.result({"host": added})
     else:
         app.out.talk(f"{added['name']} is known now; look at it: opagent host check {added['name']}")
+        if answer.get("note"):
+            app.out.talk(f"note: {answer['note']}")
 
 
 @host.command(cls=Command, example="opagent host check gpu1", exits=_EXITS)

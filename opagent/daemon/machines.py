@@ -41,7 +41,7 @@ async def host_add(host: Host, client: Client, params: Params) -> Result:
     record = Machine(name, target, {key: value for key, value in said.items() if value})
     host.links.drop(name)
     await host.database.write(lambda db: rows.put(db, record), barrier=True)
-    return {"host": record.as_json()}
+    return {"host": record.as_json(), **_foreseen(record)}
 
 
 def _dialed(params: Params) -> dict[str, Any]:
@@ -56,6 +56,15 @@ def _dialed(params: Params) -> dict[str, Any]:
     if transport and (transport not in TRANSPORTS or (transport == "command" and not words)):
         raise Usage(f"no transport {transport!r}", "asyncssh, openssh, or --command WORDS", "opagent host add --help")
     return {"transport": transport, "command": words}
+
+
+def _foreseen(record: Machine) -> dict[str, str]:
+    """What will be missing here when it is needed: told now."""
+    from opagent.remote import portable
+
+    if record.settings.get("portable") != portable.AUTO or portable.uv():
+        return {}
+    return {"note": f"there is no uv on this machine, which would fetch a Python for {record.name}: pipx install uv"}
 
 
 async def _python(params: Params, name: str) -> dict[str, str]:

@@ -133,6 +133,15 @@ def test_what_is_said_again_is_changed_and_the_rest_stays(home: Path) -> None:
     assert added("--transport", "asyncssh", "--python", "") == ("ana@far", {"transport": "asyncssh"})
 
 
+def test_a_uv_that_is_missing_is_told_when_it_is_wanted(home: Path, small_one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uv(home / "uv", small_one)
+    for path in (home / "uv", home):  # a daemon looks with the PATH it was started with
+        monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
+        said = run("host", "add", "box", "--python", "auto")
+        assert ("note: there is no uv on this machine" in said.stderr) is (portable.uv() is None), said.stderr
+        run("daemon", "stop")
+
+
 def test_an_archive_is_looked_at_when_it_is_named(home: Path) -> None:
     (home / "some.tar.gz").write_text("no archive")
     with tarfile.open(home / "other.tgz", "w:gz") as other:
