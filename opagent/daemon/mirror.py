@@ -88,12 +88,11 @@ class Mirror:
             await peer.request("document/watch", {"path": self.remote})
             answer = await peer.request("document/list", {"path": self.remote})
             listed = answer.get("documents")
-            for file in self.files.values():
-                file.there = None  # what was there before the loss is not known to be there now
             self.peer = peer
-            for said in (listed if isinstance(listed, list) else [])[:MOST]:
-                self._told(said)
+            told = {self._told(said) for said in (listed if isinstance(listed, list) else [])[:MOST]}
             for file in self.files.values():
+                if file.ident not in told:
+                    file.there = None  # what was there before the loss is not known to be there now
                 file.poke()
             async for method, said in peer.notes():
                 if method == "document":
@@ -102,22 +101,23 @@ class Mirror:
             self.peer = None
             peer.close()
 
-    def _told(self, said: Any) -> None:
-        """The other side says what a conversation's file holds."""
+    def _told(self, said: Any) -> str:
+        """The other side says what a conversation's file holds. Returns whose, if it is known here then."""
         if not isinstance(said, Mapping):
-            return
+            return ""
         ident, there = str(said.get("conversation")), said.get("digest")
         if not frontmatter.is_id(ident) or not (there is None or (isinstance(there, str) and len(there) <= _DIGEST)):
-            return
+            return ""
         file = self.files.get(ident)
         if file is None:
             if there is None or len(self.files) >= MOST:
-                return
+                return ""
             file = self.files[ident] = MirroredFile(self, ident, State(_local(str(said.get("path")), ident)))
         if there is None and file.there is not None:
             log.info("%s is gone on %s; it stays here", file.path, self.name)
         file.there = there
         file.poke()
+        return ident
 
     # ---- here ------------------------------------------------------------------------------------------------------------
 
