@@ -55,6 +55,7 @@ def recall(subject: Subject, disk: bytes | None, brought: bool) -> Recalled:
     known = bool(disk is not None and versions and versions[-1].get("digest") == file_digest(disk))
     start = disk if known and disk is not None else edit.new(subject.header(), subject.person, subject.zone).content()
     memory = Memory.of(start, subject.tag, subject.person, subject.zone, imported=False)
+    _order(memory, facts)
     gone = _gone(facts)
     shown = int(versions[-1].get("seq") or 0) if known else 0
     late = {event.turn for event in facts if event.kind is Kind.TURN_STATE and event.seq > shown and event.turn not in gone}
@@ -108,6 +109,13 @@ def _fold(memory: Memory, facts: Iterable[Event], known: bool) -> None:
                 memory.recall(fact)
 
 
+def _order(memory: Memory, events: Iterable[Event]) -> None:
+    """In which order turns came into the file."""
+    for event in events:
+        if event.kind is Kind.TURN_STATE and event.turn is not None and event.body.get("state") != TurnState.QUEUED.value:
+            memory.records.begins(str(event.body.get("message")), event.turn)
+
+
 def _told(memory: Memory, event: Event) -> None:
     """The draft that a message was: an editor may show it still. And whether a reply goes on."""
     if raw := raw_of(event.body):
@@ -125,6 +133,7 @@ def rebuilt(subject: Subject, present: bytes | None, damaged: bool) -> Memory:
     kept = present[: frontmatter.end(present)] if present and damaged else present
     content = rebuild(events, kept, subject.header(), subject.look(), subject.person)
     memory = Memory.of(content, subject.tag, subject.person, subject.zone, imported=False)
+    _order(memory, events)
     for event in events:
         if event.body.get("what") == "version":
             memory.restore(event.body)

@@ -93,6 +93,7 @@ class Memory:
                 draft = self.draft()
                 self.redraft(b"" if draft == raw else less(read(draft).text, filter(is_text, raw.split(b"\n"))))
             self.document = self.document.with_draft(self.person).begin(opening)
+        self.records.begins(opening.message, opening.reply)
         self.kept.setdefault(opening.message, Kept()).raw = raw
         self.kept.setdefault(opening.reply, Kept()).running = True
 

@@ -60,6 +60,7 @@ def file_digest(content: bytes) -> str:
 class Records:
     def __init__(self) -> None:
         self.kept: dict[str, Kept] = {}  # of the regions that stand in the document
+        self.began: dict[str, int] = {}  # of turns, in which order; a person may have put them into another one
         self.parted: dict[str, Kept] = {}  # of those that were moved to a part
         self.unseen: dict[bytes, bytes] = {}  # by digest, lines of a person that no save has shown yet
         self.obeyed: list[tuple[int, str]] = []  # number and line of the last commands that were taken out of the draft
@@ -71,6 +72,11 @@ class Records:
         self._gone: dict[str, Kept] = {}  # of regions that the log knows and the document does not have: deleted ones
         self._parting: dict[str, set[bytes]] = {}  # since the last version, lines of what was moved to a part
         self._told: dict[str, Any] = {}  # what lasts, as the last version's body said it
+
+    def begins(self, *names: str) -> None:
+        """These stand in the file from now on."""
+        for name in names:
+            self.began.setdefault(name, len(self.began))
 
     def saw(self, names: Iterable[str]) -> None:
         """A save had these turns to their end."""

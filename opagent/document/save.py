@@ -63,7 +63,8 @@ def read(memory: Memory, old: bytes, b: bytes, git: bool, switched: int = 0) -> 
     save = Save(document, order, facts=[*facts, *(Fact("restored", region.id) for region in back)])
     save.named = next((region.value("after") for region in found if region.part is Part.NEXT), None)
     after = memory.records.standing(save.named)
-    save.loaded = _loaded(memory, order, mended, after)
+    begun = _begun(memory, [save.named or "", *(region.id for region in mended)])
+    save.loaded = _loaded(memory, order, mended, after, begun)
     save.shaken = any(region.part is not one.part for region, one in zip(found, mended, strict=False))
     save.ours = memory.records.is_version(b)
     present = {region.id for region in mended}
@@ -112,20 +113,28 @@ def _as_known(ours: Document, regions: Sequence[Region]) -> list[Region]:
     return found
 
 
-def _loaded(memory: Memory, order: Sequence[str], regions: Sequence[Region], after: str | None) -> set[str]:
+def _loaded(memory: Memory, order: Sequence[str], regions: Sequence[Region], after: str | None, begun: set[str]) -> set[str]:
     """The turns that the editor of this save had to their end, never running ones."""
     if after == "":
         return set()
     if after in order:
-        had: Collection[str] = order[: order.index(after) + 1]
+        had: Collection[str] = [name for name in order[: order.index(after) + 1] if name in begun]
     elif (last := _last_held(memory, order, regions)) is None:
         return set()
     else:  # what any save had, and what stands before the last message or finished reply that this one holds
         end = _unfinished(memory, order, regions)
-        had = [name for place, name in enumerate(order) if place < end and (memory.kept[name].seen or place <= last)]
+        proven = {name for place, name in enumerate(order) if place <= last and name in begun}
+        had = [name for place, name in enumerate(order) if place < end and (memory.kept[name].seen or name in proven)]
     old = not memory.records.parted.keys().isdisjoint(region.id for region in regions)
     summaries = {region.id for region in memory.document.regions if region.part is Part.SUMMARY} if old else set()
     return {name for name in had if not memory.kept[name].running} - summaries
+
+
+def _begun(memory: Memory, shown: Collection[str]) -> set[str]:
+    """The turns that had begun when the last one of `shown` had, whatever the order in which they stand now."""
+    began = memory.records.began
+    last = max((began.get(name, -1) for name in shown), default=-1)
+    return {name for name in memory.kept if began.get(name, -1) <= last}
 
 
 def _unfinished(memory: Memory, order: Sequence[str], regions: Sequence[Region]) -> int:

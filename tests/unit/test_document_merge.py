@@ -511,6 +511,21 @@ def test_90_a_whole_exchange_deleted() -> None:
     assert {fact.what for fact in merged.facts} == {"restored"}, "not while it runs"
 
 
+def test_a_new_turn_that_stands_before_old_ones_is_not_deleted_by_an_editor_that_never_had_it() -> None:
+    """A person has put exchanges into another order, so what stands before the last one may be newer than it."""
+    made = talk(2)
+    regions = scan(made.file)
+    made.save(join((regions[0], *regions[3:5], *regions[1:3], regions[5])))
+    stale = made.write()
+    made.exchange(2, b"More", "Answer.\n")
+    regions = scan(made.memory.content())
+    made.save(join((regions[0], *regions[5:7], *regions[1:5], regions[7])))
+    made.write()
+    assert ids(made.memory.content())[-1] == ids(stale)[-1], "both end with the same turn"
+    merged = made.save(stale.replace(BOX, b"a line\n\n" + BOX))
+    assert what(merged) == [("restored", "u0002"), ("restored", "a0002")] and b"a line" in merged.content
+
+
 def test_77_an_older_version_by_git() -> None:
     made = talk(1)
     old = made.file
