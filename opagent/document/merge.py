@@ -96,7 +96,8 @@ def _body(memory: Memory, save: Save, mine: Region, region: Region, replies: Rep
         save.seen.append(region.id)
     if region.id in replies.edited:
         kept.edited = True
-        return amended(memory, save, replies, mine.body, replies.edited[region.id])
+        body = amended(memory, save, replies, mine.body, replies.edited[region.id])
+        facts.append(Fact("reply_edited", region.id, body))
     return body
 
 

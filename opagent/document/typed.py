@@ -53,7 +53,6 @@ def _judge(found: Replies, memory: Memory, kept: Kept, mine: Region, region: Reg
         found.behind.add(region.id)
     elif not kept.running and (loaded or region.finished or (not region.close and _last(mine.body) in lines(body))):
         found.edited[region.id] = body
-        found.facts.append(Fact("reply_edited", region.id, body))
     else:
         found.behind.add(region.id)
         _take(found, memory, kept, mine, body)

@@ -526,6 +526,16 @@ def test_a_new_turn_that_stands_before_old_ones_is_not_deleted_by_an_editor_that
     assert what(merged) == [("restored", "u0002"), ("restored", "a0002")] and b"a line" in merged.content
 
 
+def test_the_log_has_the_reply_as_it_stands_when_two_editors_wrote_into_it() -> None:
+    made = talk(1)
+    stale = made.file
+    merge(made.memory, stale.replace(b"Answer 0", b"one\nAnswer 0"), displaced=stale)
+    made.write()
+    merged = made.save(stale.replace(b"Answer 0", b"two\nAnswer 0"))
+    (fact,) = [fact for fact in merged.facts if fact.what == "reply_edited"]
+    assert b"one\n" in fact.body and b"two\n" in fact.body and fact.body in merged.content
+
+
 def test_77_an_older_version_by_git() -> None:
     made = talk(1)
     old = made.file
