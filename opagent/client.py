@@ -87,9 +87,9 @@ class Client:
                 self._losses.clear()
                 return answer
             except (ConnectionError, TimeoutError) as error:
-                if method == "daemon/stop":
-                    return {"stopping": True}
                 sent = self._agreed
+                if method == "daemon/stop" and sent:
+                    return {"stopping": True}
                 self._lost()
                 if once and sent:
                     why = "the connection was lost before the answer came; it may have happened"

@@ -36,6 +36,7 @@ def merge(app: App, base: str, ours: str, theirs: str, path: str | None) -> None
     from opagent.document.branches import merge3, same  # not for the commands beside this one
 
     names = [app.path(name) for name in (ours, base, theirs)]
+    app.only_here("files are merged", "opagent conversations merge --help")
     mine, old, other = contents = [_content(name) for name in names]
     name = path or ours
     if None in contents or not same(mine or b"", other or b""):

@@ -23,8 +23,11 @@ _RUNTIME = "runtime "
 @click.command(cls=Command, example="opagent doctor --json", exits=(0, 1, 2))
 @pass_app
 def doctor(app: App) -> int:
-    """What works here and what is missing, with the command that helps; -v: every runtime. Exit code 1 when one fails."""
-    checks = [*_here(), *_daemon(app)]
+    """What works here and what is missing, with the command that helps; -v: every runtime. Exit code 1 when one fails.
+
+    With --host: what the daemon there says; `opagent host check HOST` looks at the way to it and at the machine.
+    """
+    checks = [*(_here() if app.here else ()), *_daemon(app)]
     if app.out.json:
         app.out.result({"checks": checks})
     else:
@@ -78,10 +81,12 @@ def _node() -> dict[str, Any]:
 
 def _daemon(app: App) -> Iterator[dict[str, Any]]:
     try:
-        greeting = app.client.greeting
-        yield _check("daemon", True, f"pid {greeting.daemon}, version {greeting.version}, socket {paths.socket()}")
+        status = app.ask("daemon/status")
+        yield _check("daemon", True, f"pid {status['pid']}, version {status['version']}, socket {status['socket']}")
         yield from app.ask("daemon/doctor")["checks"]
     except OpAgentError as error:
+        if not app.here:  # nothing is known of it, and the exit code says why
+            raise
         yield _check("daemon", False, str(error), error.hint)
 
 

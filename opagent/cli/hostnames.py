@@ -1,4 +1,7 @@
-"""The machines that a word on the command line may mean: of the ssh configuration, and what the daemon knows. Dials none."""
+"""What a word on the command line may mean, for the shell: machines of the ssh configuration, and what daemons know.
+
+Dials none: another machine is asked only over a link that stands.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,38 @@ import shlex
 from collections.abc import Iterator
 
 from opagent.client import Client
+from opagent.elsewhere import Near
 from opagent.errors import OpAgentError
+from opagent.target import machine, parse
 
 _DEEPEST = 16  # Include in Include, as in OpenSSH
 _LIMIT = 1 << 20  # bytes of one file
 _WITHIN = 0.5  # seconds for the daemon
+_IDS = 50  # that are shown, the newest
 
 
 def known() -> list[str]:
     """Sorted, each once."""
     return sorted({*configured(os.environ.get("OPAGENT_SSH_CONFIG") or os.path.expanduser("~/.ssh/config")), *_reached()})
+
+
+def known_ids(method: str, host: str, directory: str) -> list[tuple[str, str]]:
+    """Ids of conversations (`conversation/list`) or processes (`process/list`) with a word on each, the newest first."""
+    key = "conversations" if method == "conversation/list" else "processes"
+    try:
+        with _asked(host, directory) as client:
+            found = client.request(method, {"all": True, "limit": _IDS} if key == "conversations" else {}, _WITHIN)[key]
+        found.sort(key=lambda one: str(one.get("updated") or one.get("since") or ""), reverse=True)
+        return [(str(one["id"]), str(one.get("title") or one.get("agent") or "")) for one in found if one.get("id")]
+    except (OpAgentError, OSError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def _asked(host: str, directory: str) -> Client:
+    """The daemon that runs here, or the one of the machine that was named before. Raises OpAgentError, OSError."""
+    there = parse(directory) if directory and not os.path.lexists(directory) else None
+    name = machine(host).machine if host else there.machine if there is not None else ""
+    return Near(name) if name else Client("completion", start=False)
 
 
 def configured(path: str, depth: int = 0) -> Iterator[str]:

@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from opagent.cli.app import App, request_key
-from opagent.cli.command import EXITS, TARGET, Command, pass_app
+from opagent.cli.command import CONVERSATION, EXITS, Command, pass_app
 from opagent.cli.open import one_turn, spoken, told
 from opagent.cli.workspace import Wanted, join
 from opagent.errors import Usage
 
 
 @click.command(cls=Command, example='opagent send ./docs "Go on." --no-wait', exits=tuple(EXITS))
-@click.argument("target", metavar="TARGET|CONVERSATION", type=TARGET)
+@click.argument("target", metavar="TARGET|CONVERSATION", type=CONVERSATION)
 @click.argument("text", required=False)
 @click.option("--steer", is_flag=True, help="Cancel the running turn and begin with this, before all that waits.")
 @click.option("--agent", metavar="NAME", help="Another agent of the binding takes this one turn.")
