@@ -142,11 +142,27 @@ class App:
         return os.path.abspath(os.path.join(self._base or ".", os.path.expanduser(target or ".")))
 
     def name(self, word: str) -> str:
+        """As `spelled`, but a file or directory here that stands for one on another machine takes the command there."""
+        path = self.spelled(word)
+        stands = self.here and (os.path.isdir(path) or (path.endswith(".md") and os.path.isfile(path)))
+        return self._followed(path) if stands else path
+
+    def spelled(self, word: str) -> str:
         """An id, name or path for the daemon: a path that exists here becomes absolute, all else stays."""
         path = self.path(word)
         if not self.here:
             return path if parse(word) is not None or "/" in word or word.endswith(".md") else word
         return path if os.path.lexists(path) else word
+
+    def _followed(self, path: str) -> str:
+        """The path, or what it stands for on another machine: the id of a conversation, or a directory."""
+        found = self.ask("conversation/where", path=path, environment=self.environment())
+        if "elsewhere" not in found:
+            return path
+        there = parse(self.lead(str(found["elsewhere"]), path))
+        assert there is not None
+        path = self.go(there)
+        return str(found.get("conversation") or path)
 
     def is_here(self, target: str | None) -> bool:
         """Whether a target is of this machine; one that is not takes the command where it leads."""

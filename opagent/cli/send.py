@@ -11,6 +11,7 @@ from opagent.cli.app import App, request_key
 from opagent.cli.command import CONVERSATION, EXITS, Command, pass_app
 from opagent.cli.open import one_turn, spoken, told
 from opagent.cli.workspace import Wanted, join
+from opagent.elsewhere import Elsewhere
 from opagent.errors import Usage
 
 
@@ -46,7 +47,10 @@ def send(app: App, target: str, text: str | None, steer: bool, agent: str | None
 
 def _send_draft(app: App, target: str, wait: bool, **how: Any) -> None:
     """The draft of a conversation's file, whatever gesture stands in it. `how`: parameters of `turn/start`."""
+    saved = app.path(target) if app.here else ""
     joined = join(app, Wanted(target))
+    if saved and isinstance(app.client, Elsewhere):  # a mirror: what was saved here is sent there, and it has to be there
+        app.client.local.request("mirror/settle", {"path": saved})
     conversation = joined.conversation
     if wait:
         app.client.subscribe(conversation["id"], None)
