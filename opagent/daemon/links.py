@@ -27,12 +27,12 @@ from opagent.remote.seam import Ask, Phase, Question, Stream, Tell
 from opagent.store import machines as rows
 from opagent.store.events import timestamp
 from opagent.store.machines import Machine
-from opagent.target import machine
+from opagent.target import Target, machine
 
 if TYPE_CHECKING:
     from opagent.daemon.host import Host
     from opagent.remote.bootstrap import Landed
-    from opagent.remote.bridge import Bridge
+    from opagent.remote.bridge import Bridge, Examined
     from opagent.remote.dial import Settings
 
 log = logging.getLogger(__name__)
@@ -118,10 +118,20 @@ class Links:
         """What a new landing says to a verb, and the identity of the machine. Raises HostUnreachable and its kinds."""
         from opagent.remote import bridge
 
+        return await bridge.once(*self._anew(name, client, params), verb)
+
+    async def examined(self, name: str, client: Client, params: Params) -> Examined:
+        """A machine and the way to it, looked at by a new landing. Raises HostUnreachable and its kinds."""
+        from opagent.remote import bridge
+
+        return await bridge.examine(*self._anew(name, client, params))
+
+    def _anew(self, name: str, client: Client, params: Params) -> tuple[Target, Settings, str, Ask, Tell]:
+        """How a machine is dialed for a client beside the link that others use."""
         reached = self._reach(name)
         reached.agent, reached.config = maybe(params, "agent"), maybe(params, "config")
         ask, tell = self._ask(client, bool(params.get("asks"))), self._tell(client, name)
-        return await bridge.once(machine(reached.record.target), *_settings(reached), ask, tell, verb)
+        return (machine(reached.record.target), *_settings(reached), ask, tell)
 
     def answer(self, question: str, answer: str | None, client: Client) -> None:
         """What a person said. Raises NotFound for a question that was not put to this client, or is over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from opagent.target import Target
 
 _FRESH = 5.0  # seconds for which a stream that has greeted is kept: the daemon there waits ten for an answer
 _GREETS_WITHIN = 10.0
+_PINGS, _PING_WITHIN = 5, 5.0  # how often a round trip is measured, and the seconds for all of them
 
 
 class Greeted:
@@ -110,16 +111,67 @@ class Known:
 
 async def once(target: Target, settings: Settings, python: str, ask: Ask, tell: Tell, verb: str) -> tuple[Landed, str]:
     """What a landing says to a verb, on a connection of its own, and the identity of the machine. Raises as `build` does."""
+    async with _landed(target, settings, python, ask, tell, verb) as (connection, landed):
+        landed.stream.close()
+        return landed, connection.identity
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A landing that checked its machine, and the way there. `round_trip`: seconds, None where none was measured."""
+
+    landed: Landed
+    identity: str
+    transport: str
+    round_trip: float | None
+    forwards: bool  # sockets
+
+
+async def examine(target: Target, settings: Settings, python: str, ask: Ask, tell: Tell) -> Examined:
+    """On a connection of its own. Raises as `build` does."""
+    async with _landed(target, settings, python, ask, tell, "check") as (connection, landed):
+        path = landed.report.get("socket") if isinstance(landed.report, dict) else None
+        forwards = isinstance(path, str) and path != "" and await _forwards(connection, path)
+        return Examined(landed, connection.identity, connection.transport, await _round_trip(landed.stream), forwards)
+
+
+@contextlib.asynccontextmanager
+async def _landed(
+    target: Target, settings: Settings, python: str, ask: Ask, tell: Tell, verb: str
+) -> AsyncIterator[tuple[Connection, Landed]]:
     tell(Phase("dialing", target.machine))
     connection = await dial(target, ask, tell, settings)
     try:
         code = await asyncio.to_thread(payload)
-        landed = await bootstrap.bootstrap(connection, code, tell, None, Wanted(target.machine, python, verb))
-        landed.stream.close()
-        return landed, connection.identity
+        yield connection, await bootstrap.bootstrap(connection, code, tell, None, Wanted(target.machine, python, verb))
     finally:
         connection.close()
         tell(Phase("connected", target.machine))
+
+
+async def _forwards(connection: Connection, path: str) -> bool:
+    """Whether a socket where somebody listens can be reached."""
+    try:
+        stream = await connection.socket(path)
+    except (OSError, OpAgentError):
+        return False
+    if stream is not None:
+        stream.close()
+    return stream is not None
+
+
+async def _round_trip(stream: Stream) -> float | None:
+    """The shortest of some, to a program that sends back what it reads."""
+    took = []
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_PING_WITHIN):
+            for _ in range(_PINGS):
+                began = time.monotonic()
+                await stream.write(b".")
+                if not await stream.read():
+                    break
+                took.append(time.monotonic() - began)
+    return min(took, default=None)
 
 
 async def build(target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, python: str = "") -> Bridge:
