@@ -22,6 +22,7 @@ _LARGE = 64 << 20  # bytes; a file above that is no conversation
     cls=Command,
     example="git config merge.opagent.driver 'opagent conversations merge %O %A %B --path %P'",
     exits=(0, 1, 2, 4),
+    only_here=True,
 )
 @click.argument("base", type=click.Path())
 @click.argument("ours", type=click.Path())

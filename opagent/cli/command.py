@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from opagent.cli.app import App, seconds
-from opagent.errors import Usage
+from opagent.errors import HostUnreachable, Usage
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -123,11 +123,16 @@ _GLOBAL = "-C DIR  --host HOST  -q  -v  --json  --format text|json|jsonl|ids  --
 
 
 class Command(click.Command):
-    """A command; `example` is one line that works, `exits` the codes it can end with."""
+    """A command; `example` is one line that works, `exits` the codes it can end with, without those of the way elsewhere.
 
-    def __init__(self, *args: Any, example: str = "", exits: tuple[int, ...] = (0, 1, 2), **more: Any) -> None:
+    `only_here`: it concerns this machine only.
+    """
+
+    def __init__(
+        self, *args: Any, example: str = "", exits: tuple[int, ...] = (0, 1, 2), only_here: bool = False, **more: Any
+    ) -> None:
         super().__init__(*args, **more)
-        self.example, self.exits = example, exits
+        self.example, self.exits = example, exits if only_here else tuple(sorted({*exits, HostUnreachable.exit}))
         self.params += _options()
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -76,7 +76,7 @@ def status(app: App) -> None:
         app.out.data(f"{name:14}{value}")
 
 
-@daemon.command(example="OPAGENT_LOG=debug opagent daemon run")
+@daemon.command(example="OPAGENT_LOG=debug opagent daemon run", only_here=True)
 @pass_app
 def run(app: App) -> None:
     """Run the daemon in this terminal until Ctrl-C."""

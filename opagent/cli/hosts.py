@@ -28,7 +28,7 @@ def host() -> None:
     """Other machines: an alias of your ssh configuration works without being added here."""
 
 
-@host.command("list", cls=Command, example="opagent host list --json")
+@host.command("list", cls=Command, example="opagent host list --json", only_here=True)
 @pass_app
 def list_(app: App) -> None:
     """The machines that were reached or added, and the state of the link to each; dials none."""
@@ -43,7 +43,7 @@ def _readable(one: Mapping[str, Any]) -> dict[str, Any]:
     return {**one, **moments, "version": (one.get("facts") or {}).get("version", "")}
 
 
-@host.command(cls=Command, example="opagent host add box --command 'docker exec -i box'", exits=(0, 1, 2))
+@host.command(cls=Command, example="opagent host add box --command 'docker exec -i box'", only_here=True)
 @click.argument("name")
 @click.argument("target", required=False)
 @click.option("--transport", type=click.Choice(["asyncssh", "openssh"]), help="How to dial; otherwise what fits.")
