@@ -239,3 +239,20 @@ def test_the_shell_dials_no_machine(both: Both) -> None:
         assert completed("opagent --host there wait ") == set()
         assert client.request("host/list")["hosts"][0]["state"] == "lost"
     assert log.read_text().count("Connection from") == before + 1
+
+
+def test_each_command_says_when_the_machine_cannot_be_reached(both: Both) -> None:
+    """One line of each command; exit code 7, a sentence, and with --json an object."""
+    assert both.there.server is not None
+    both.there.server.stop()
+    with Client("test") as client:
+        until(lambda: client.request("host/list")["hosts"][0]["state"] != "connected")
+    lines = {" ".join(word for word in line.split()[:2] if word.isalpha()): line for line, _ in WORKS}
+    for name, line in lines.items():
+        done = run(*both.words(line))
+        if name.split()[0] in ("completion", "schema"):
+            assert done.returncode == 0
+        else:
+            said = done.stdout if "--json" in line else done.stderr
+            assert done.returncode == 7 and done.stdout + done.stderr == said, (line, done)
+            assert "there cannot be reached" in said and "ssh there true" in said, (line, done)
