@@ -30,6 +30,7 @@ _ROOT = str(Path(__file__).resolve().parent.parent)
 _WITHOUT_SITE = ("-S", _ROOT) if sys.flags.no_site else ()  # run from a payload (remote/payload.py): nothing else is on the path
 DAEMON = ("-I", *_WITHOUT_SITE, "-m", "opagent.daemon.main")  # after the interpreter
 
+_LISTENS_WITHIN = 0.5  # seconds between a daemon's lock and its socket
 _started: list[subprocess.Popen[bytes]] = []  # daemons that this process started: kept so that their end can be collected
 
 
@@ -40,11 +41,15 @@ def connect(start: bool, end: float) -> socket.socket:
     """
     if start:
         _private_directories()
+    soon = min(end, time.monotonic() + _LISTENS_WITHIN)
     while (stream := dial(paths.socket(), end)) is None:
         lives = _lives_unheard()
         if lives and (stream := _dial_older(end)) is not None:
             return stream
         if not (start or lives):
+            if time.monotonic() < soon and _holder(paths.daemon_pid()) is not None:  # it makes its socket anew, or leaves
+                time.sleep(0.02)
+                continue
             raise DaemonUnavailable("no daemon is running", hint="opagent daemon start")
         if time.monotonic() > end:
             why = "it listens elsewhere: is OPAGENT_RUN_DIR another one here?" if lives else "it takes too long to be ready"

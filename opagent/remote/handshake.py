@@ -72,7 +72,7 @@ async def _open(config: HostConfig, reach: Reach, ask: Ask, tell: Tell, agent: s
             await attempt.identity.decide(attempt.shown, attempt.answers.ask)
             pinned = attempt.shown
         finally:
-            attempt.done()
+            await attempt.done()
 
 
 class _Client(asyncssh.SSHClient):
@@ -175,11 +175,12 @@ class _Attempt:
         self._open = True
         return SshConnection(connection, self.lost, config.name, jump or (stem.proxy if stem else None))
 
-    def done(self) -> None:
+    async def done(self) -> None:
         """Whatever came of it."""
         self.answers.close()
         if not self._open and self._stem is not None:
             self._stem.close()
+            await self._stem.left()
 
     def accepts(self, blob: bytes) -> bool:
         """Asked by asyncssh for a key that is not among those it was given: an unknown one, or another than before."""

@@ -173,11 +173,11 @@ class _Dialing:
             async with asyncio.timeout(SILENT) as self._limit:
                 await self._ready(master, word.encode())
         except TimeoutError as error:
-            master.close()
+            await _gone(master)
             why = refusals.sentence(master.complaint()) or f"nothing within {SILENT:g} s"
             raise refusals.silent(self._config.name, why) from error
         except BaseException:
-            master.close()
+            await _gone(master)
             raise
         finally:
             self._asked.close()
@@ -214,6 +214,11 @@ class _Dialing:
         """Nobody is too slow while a person is asked."""
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(None if questions else asyncio.get_running_loop().time() + SILENT)
+
+
+async def _gone(master: _Master) -> None:
+    master.close()
+    await master.left()
 
 
 async def _fallen(control: str) -> None:

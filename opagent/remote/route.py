@@ -31,6 +31,11 @@ class Stem:
         if self.proxy is not None:
             self.proxy.close()
 
+    async def left(self) -> None:
+        """Waits for the end of the ProxyCommand, after `close`."""
+        if self.proxy is not None:
+            await self.proxy.left()
+
     def said(self) -> str:
         """What the ProxyCommand printed on stderr."""
         return self.proxy.complaint() if self.proxy is not None else ""
@@ -101,4 +106,6 @@ async def give_up(task: asyncio.Task[Stem]) -> None:
     """Nobody wants it any more."""
     task.cancel()
     with contextlib.suppress(BaseException):
-        (await task).close()
+        stem = await task
+        stem.close()
+        await stem.left()

@@ -113,6 +113,7 @@ class SshConnection:
         self.connection, self.where = connection, where
         self._lost, self._behind = lost, behind
         self._forwards = True
+        self._closed = False
         self._programs: list[Channel] = []
         key = connection.get_server_host_key()
         self.identity = key.get_fingerprint() if key is not None else where
@@ -172,9 +173,19 @@ class SshConnection:
         return refusals.lost(self.where, self._lost.why) if self._lost.why else error
 
     async def lost(self) -> str:
-        return await self._lost.wait()
+        why = await self._lost.wait()
+        if self._closed:
+            await self.left()
+        return why
+
+    async def left(self) -> None:
+        """Waits, after `close`, until it and all behind it are gone."""
+        await self._lost.wait()
+        if self._behind is not None:
+            await self._behind.left()
 
     def close(self) -> None:
+        self._closed = True
         self.connection.close()
         if self._behind is not None:
             self._behind.close()

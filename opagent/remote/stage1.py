@@ -10,12 +10,17 @@ import os
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable  # noqa: F401  in the type comments
+
 OLDEST = (3, 11)
 DONE, LACKS, TOO_OLD = 80, 94, 96  # exit statuses that stage 0 knows: taken over; go on with the next interpreter (both others)
 NEEDED = ("fcntl", "select", "sqlite3")  # what a Python may lack and a daemon cannot do without
 HEAD = 32  # bytes in front of the archive: its form and length
 WAITS = 20.0  # seconds for another bootstrap that installs the same
 STALE = 3600.0  # seconds after which what an interrupted install left is removed
+MODULES = {"gz": "zlib", "xz": "lzma"}
 FILES_LIMIT = 64 * 1024 * 1024  # bytes, unpacked
 
 
@@ -119,8 +124,9 @@ def locked(base):
     return None
 
 
-def received(count):
-    # type: (int) -> bytes
+def received(count, each=None):
+    # type: (int, Callable[[bytes], None] | None) -> bytes
+    """So many bytes; `each` is called with every piece while more is on its way."""
     parts = []
     while count:
         part = os.read(0, min(count, 1 << 20))
@@ -128,6 +134,8 @@ def received(count):
             sys.exit(DONE)  # the other side is gone: nobody to tell
         parts.append(part)
         count -= len(part)
+        if each is not None and count:
+            each(part)
     return b"".join(parts)
 
 
@@ -135,9 +143,9 @@ def forms():
     # type: () -> list[str]
     """How the archive may come: each needs a module that some Pythons were built without."""
     found = ["tar"]
-    for form, module in (("gz", "zlib"), ("xz", "lzma")):
+    for form in ("gz", "xz"):
         try:
-            __import__(module)
+            __import__(MODULES[form])
             found.insert(0, form)
         except ImportError:
             pass
@@ -152,12 +160,51 @@ def archive(digest, form, data):
     import tarfile
 
     if form != "tar":
-        data = __import__({"gz": "zlib", "xz": "lzma"}[form]).decompress(data)
+        data = __import__(MODULES[form]).decompress(data)
     if hashlib.sha256(data).hexdigest() != digest or len(data) > FILES_LIMIT:
         raise ValueError("what arrived is not what was sent")
     with tarfile.open(fileobj=io.BytesIO(data)) as opened:
         files = [(member.name, opened.extractfile(member)) for member in opened]
         return [(name, file.read()) for name, file in files if file is not None]
+
+
+def compiler(form, made):
+    # type: (str, dict[str, bytes]) -> Callable[[bytes], None]
+    """Takes the archive piece by piece and puts the bytecode of every whole source into `made`, by the name of the source.
+
+    What it is made of is not verified yet: nothing of it runs or is written before the whole is.
+    """
+    import marshal
+    from importlib import util
+
+    new = {"xz": "LZMADecompressor", "gz": "decompressobj"}.get(form)
+    unfold = getattr(__import__(MODULES[form]), new)().decompress if new else bytes
+    tar = bytearray()
+
+    def take(piece):
+        # type: (bytes) -> None
+        tar.extend(unfold(piece))
+        while len(tar) >= 512 and tar[0] and len(tar) < FILES_LIMIT:
+            name, size = bytes(tar[:100]).rstrip(b"\0").decode(), int(bytes(tar[124:135]), 8)
+            end = 512 + (size + 511) // 512 * 512
+            if len(tar) < end:
+                return
+            if name.endswith(".py"):
+                source = bytes(tar[512 : 512 + size])
+                head = util.MAGIC_NUMBER + b"\1\0\0\0" + util.source_hash(source)  # PEP 552: by its hash, not looked at again
+                made[name] = head + marshal.dumps(compile(source, name, "exec", 0, True))
+            del tar[:end]
+
+    return take
+
+
+def with_bytecode(files, made):
+    # type: (list[tuple[str, bytes]], dict[str, bytes]) -> list[tuple[str, bytes]]
+    """The files, and behind them the bytecode of those that it was made of."""
+    from importlib import util
+
+    sources = [(name, made[name]) for name, data in files if name in made and made[name][8:16] == util.source_hash(data)]
+    return files + [(util.cache_from_source(name), code) for name, code in sources]
 
 
 def remove(path):
@@ -261,10 +308,11 @@ def asked(nonce, digest):
     """The files of the package; ends when what comes is something else."""
     say(nonce, need=digest, forms=forms(), python=sys.executable)
     form, count = received(HEAD).decode().split()
-    data = received(int(count))
-    say(nonce, got=len(data))
+    made = {}  # type: dict[str, bytes]
     try:
-        return archive(digest, form, data)
+        data = received(int(count), compiler(form, made))
+        say(nonce, got=len(data))
+        return with_bytecode(archive(digest, form, data), made)
     except Exception as error:  # whatever a decompressor and an archive can raise
         say(nonce, failed="archive", why=str(error))
         sys.exit(DONE)

@@ -62,7 +62,8 @@ KINDS = {
                              "did not get is followed by a second one: `void`."),
     Kind.USAGE: ("context: {used, size}, cost?", "How full the model's context is, and what it cost so far."),
     Kind.TURN_STATE: ("state, message, author?, text?, via?, agent?, usage?, reason?, sentence?, hint?, delivered?",
-                      "The turn was queued, runs, waits or has ended. What was typed stands in the first one.\n\n"
+                      "The turn was queued, runs, waits or has ended. What was typed stands in the first one. Who follows the "
+                      "conversation hears of the end once the file shows it.\n\n"
                       "`delivered` is the approval whose answer the agent was just told."),
     Kind.AGENT_STATE: ("state?, runtime?, process?, sentence?, commands?, ...",
                        "The process moved ([process life](../concepts/process-life.md)), or the agent told its commands."),

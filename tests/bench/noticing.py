@@ -18,10 +18,11 @@ from typing import Any
 
 import psutil
 
+from opagent.model import Kind
 from opagent.watch.changes import REST
 from opagent.watch.observer import Observer
 from opagent.watch.survey import scan
-from tests.bench.place import PATIENCE, Place
+from tests.bench.place import PATIENCE, Place, Talk
 from tests.bench.rows import Row, Target, compared, interleaved
 from tests.bench.sizes import Sizes
 
@@ -29,6 +30,7 @@ _MILLION = 1e6
 _SAVES = 9
 _LOOKED_AT = 500  # files
 _SAME = Target(1.5)
+_BOX, _ONCE = "- [ ] **Send**", "1 1000 20"  # what paced.py is asked: one chunk
 
 
 def saves(place: Place, sizes: Sizes) -> Iterator[Row]:
@@ -56,6 +58,24 @@ def saves(place: Place, sizes: Sizes) -> Iterator[Row]:
         (many / f"{number}.md").touch()
     pair = interleaved(sizes.times, lambda: _timed(lambda: scan(str(many))), lambda: _timed(lambda: _bare(many)))
     yield compared(f"a look at {_LOOKED_AT} files", "scandir and stat", "ms", pair)
+    with place.talk("paced") as talk:
+        file = Path(talk.client.request("conversation/show", {"conversation": talk.conversation})["conversation"]["path"])
+        pair = interleaved(_SAVES, lambda: _heard(talk, lambda: _send(file)), lambda: _heard(talk, lambda: talk.start(_ONCE)))
+    yield compared("a draft saved, until the agent has it", "turn/start", "ms", pair, Target(150, "ms"), _told("told"))
+
+
+def _send(file: Path) -> None:
+    """As an editor that writes in place."""
+    before, box, after = file.read_text().rpartition(_BOX)
+    file.write_text(f"{before}{_ONCE}\n\n{box.replace('[ ]', '[x]')}{after}")
+
+
+def _heard(talk: Talk, send: Callable[[], object]) -> float:
+    """Milliseconds until the agent says its one chunk, by its own clock."""
+    began = time.monotonic()
+    send()
+    said = [str(event.body["text"]) for event in talk.events() if event.kind == Kind.TEXT]
+    return (float(said[0][1:].split()[0]) - began) * 1000
 
 
 def _told(key: str) -> str:

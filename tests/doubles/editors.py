@@ -38,21 +38,22 @@ class Program:
     quit: str
 
 
+_ROOM = ("--cmd", "set cmdheight=5")  # for what it says: where that fits it waits for no key, which would go between those typed
 _VI = (
     ("Go", ESCAPE), f":w{ENTER}", f":%s#\\V{{old}}#{{new}}#{ENTER}",
 )  # fmt: skip
 _CHECKTIME = ("-c", "set autoread | call timer_start(1000, {-> execute('silent! checktime')}, {'repeat': -1})")
-_ASKS, _QUIT = (("Do you really want to write to it", "y"), ("Press ENTER or type command", ENTER)), f":q{ENTER}"
+_ASKS, _QUIT = (("Do you really want to write to it", "y"),), f":q{ENTER}"
 _NANO = (
     (f"{ESCAPE}/", ENTER), f"\x0f{ENTER}", f"\x1c{{old}}{ENTER}{{new}}{ENTER}y", ".{name}.swp", (),
     (("was modified since you opened it; continue saving?", "y"),), "\x18",
 )  # fmt: skip
 EDITORS = {
-    "vim": Program(("vim", "-u", "NONE", "-N"), *_VI, ".{name}.swp", _CHECKTIME, _ASKS, _QUIT),
+    "vim": Program(("vim", "-u", "NONE", "-N", *_ROOM), *_VI, ".{name}.swp", _CHECKTIME, _ASKS, _QUIT),
     "vim backupcopy=yes": Program(
-        ("vim", "-u", "NONE", "-N", "--cmd", "set backupcopy=yes"), *_VI, ".{name}.swp", _CHECKTIME, _ASKS, _QUIT
+        ("vim", "-u", "NONE", "-N", *_ROOM, "--cmd", "set backupcopy=yes"), *_VI, ".{name}.swp", _CHECKTIME, _ASKS, _QUIT
     ),
-    "nvim": Program(("nvim", "-u", "NONE"), *_VI, ".local/*/nvim/swap/*%{name}.swp", _CHECKTIME, _ASKS, _QUIT),
+    "nvim": Program(("nvim", "-u", "NONE", *_ROOM), *_VI, ".local/*/nvim/swap/*%{name}.swp", _CHECKTIME, _ASKS, _QUIT),
     "emacs": Program(
         ("emacs", "-nw", "-Q"), (f"{ESCAPE}>", ENTER), "\x18\x13",
         f"{ESCAPE}<{ESCAPE}xreplace-string{ENTER}{{old}}{ENTER}{{new}}{ENTER}", ".#{name}",

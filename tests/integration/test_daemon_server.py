@@ -177,6 +177,17 @@ def test_all_conversations_by_the_number_of_the_journal(talk: Talk, wire: Wire) 
     assert numbers == sorted(set(numbers)) and conversations == {one["id"], two["id"]}
 
 
+def test_who_follows_hears_of_an_end_that_the_file_shows(talk: Talk, wire: Wire) -> None:
+    wire.hello()
+    conversation = talk.create()
+    wire.ask("events/subscribe", {"conversation": conversation["id"], "after": None})
+    for number in range(10):
+        turn = talk.start(conversation, f"number {number}")
+        while (event := wire.read()["params"])["kind"] != "turn_state" or event["body"]["state"] != "done":
+            pass
+        assert f"/{turn['id']} done" in Path(conversation["path"]).read_text()
+
+
 def test_an_idle_daemon_leaves_and_a_busy_one_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPAGENT_IDLE_EXIT", "0.5")
     (home / "notes").mkdir()

@@ -535,6 +535,20 @@ def test_a_sweep_by_markers(launch: Make) -> None:
     run(body())
 
 
+def test_a_sweep_while_programs_are_replaced(tmp_path: Path) -> None:
+    """In the middle of an exec a process shows no environment."""
+    again = tmp_path / "again"
+    again.write_text('exec /bin/sh "$0"\n')
+    environment = {**os.environ, tree.MARKER: "x8"}
+    for _ in range(40):
+        with subprocess.Popen(["/bin/sh", str(again)], env=environment) as process:
+            try:
+                assert asyncio.run(tree.sweep({"x8"})) == 0
+                assert process.wait(1) == -signal.SIGKILL
+            finally:
+                process.kill()
+
+
 def test_a_marker_of_our_own_does_not_end_us(launch: Make) -> None:
     """A test or a daemon that itself runs below an agent carries that agent's marker."""
     code = "import asyncio, sys; from opagent.process import tree; asyncio.run(tree.sweep({'x7'})); print('alive', flush=True)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import lzma
 import os
@@ -61,6 +62,29 @@ def test_every_form_is_the_same_archive(made: Payload) -> None:
         assert {name for name, _ in files} == names(made)
     with pytest.raises(ValueError, match="not what was sent"):
         stage1.archive("0" * 64, "xz", made.data)
+
+
+@pytest.mark.parametrize("form", ["xz", "gz", "tar"])
+def test_bytecode_is_made_while_the_archive_arrives(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack({"arriving/__init__.py": b"", "arriving/answer.py": b"NUMBER = 42\n", "arriving/much.txt": b"x" * 2000})
+    data, bytecode = packed.packed([form])[1], dict[str, bytes]()
+    take = stage1.compiler(form, bytecode)
+    for start in range(0, len(data), 100):
+        take(data[start : start + 100])
+    files = stage1.with_bytecode(stage1.archive(packed.digest, form, data), bytecode)
+    place = stage1.unpack(str(tmp_path / "base"), "ab", "nonce", files)
+    assert stage1.whole(place)
+    (Path(place) / "arriving/answer.py").write_text("NUMBER = 41\n")
+    monkeypatch.syspath_prepend(place)
+    assert importlib.import_module("arriving.answer").NUMBER == 42
+
+
+def test_bytecode_of_another_source_is_not_taken(made: Payload) -> None:
+    source = {"one.py": b"NUMBER = 1\n"}
+    bytecode: dict[str, bytes] = {}
+    stage1.compiler("xz", bytecode)(pack(source).data)
+    assert bytecode.keys() == {"__main__.py", "one.py"}
+    assert [name for name, _ in stage1.with_bytecode([("one.py", b"NUMBER = 2\n")], bytecode)] == ["one.py"]
 
 
 def test_it_is_kept_and_made_anew_when_something_changed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
