@@ -32,7 +32,7 @@ def doctor(app: App) -> int:
         app.out.result({"checks": checks})
     else:
         for check in checks if app.settings.verbose else _shorter(checks):
-            app.out.data(f"{SYMBOLS[check['ok']]:10} {check['name']:14} {check['sentence']}")
+            app.out.data(f"{SYMBOLS.get(check['ok'], SYMBOLS[None]):10} {check['name']:14} {check['sentence']}")
             if check.get("hint") and not check["ok"]:
                 app.out.data(f"{'':25} try: {check['hint']}")
     return 1 if any(check["ok"] is False for check in checks) else 0

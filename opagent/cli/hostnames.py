@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -19,6 +20,8 @@ _DEEPEST = 16  # Include in Include, as in OpenSSH
 _LIMIT = 1 << 20  # bytes of one file
 _WITHIN = 0.5  # seconds for the daemon
 _IDS = 50  # that are shown, the newest
+# What the shell puts on the line is run with it: nothing else may come from elsewhere.
+_ID = re.compile(r"[0-9a-z][0-9a-z-]{0,40}")
 
 
 def known() -> list[str]:
@@ -27,13 +30,15 @@ def known() -> list[str]:
 
 
 def known_ids(method: str, host: str, directory: str) -> list[tuple[str, str]]:
-    """Ids of conversations (`conversation/list`) or processes (`process/list`) with a word on each, the newest first."""
+    """Ids of conversations (`conversation/list`) or processes (`process/list`) with words on each, the newest first."""
     key = "conversations" if method == "conversation/list" else "processes"
     try:
         with _asked(host, directory) as client:
             found = client.request(method, {"all": True, "limit": _IDS} if key == "conversations" else {}, _WITHIN)[key]
         found.sort(key=lambda one: str(one.get("updated") or one.get("since") or ""), reverse=True)
-        return [(str(one["id"]), str(one.get("title") or one.get("agent") or "")) for one in found if one.get("id")]
+        named = ((one.get("id"), str(one.get("title") or one.get("agent") or "")) for one in found[:_IDS])
+        plain = ((ident, words) for ident, words in named if isinstance(ident, str) and _ID.fullmatch(ident))
+        return [(ident, "".join(filter(str.isprintable, words))) for ident, words in plain]
     except (OpAgentError, OSError, LookupError, TypeError, AttributeError):
         return []
 
