@@ -12,6 +12,7 @@ from opagent import launch
 from opagent.cli.app import App
 from opagent.cli.command import Group, pass_app
 from opagent.client import Client
+from opagent.elsewhere import Elsewhere
 from opagent.errors import DaemonUnavailable, DeadlinePassed
 
 STOP_DEADLINE = 30.0
@@ -40,8 +41,7 @@ def start(app: App) -> None:
 def stop(app: App) -> None:
     """Stop the daemon and the agents it supervises; conversations stay."""
     if not app.here:
-        app.ask("daemon/stop")
-        app.out.talk(f"daemon {app.client.greeting.daemon}{_on(app)} stops; the next command about that machine starts one")
+        _stop_there(app)
         return
     try:
         with Client(start=False) as client:
@@ -82,6 +82,16 @@ def run(app: App) -> None:
     """Run the daemon in this terminal until Ctrl-C."""
     app.only_here("a daemon runs in a terminal", app.typed("opagent daemon start"))
     os.execv(sys.executable, [sys.executable, *launch.DAEMON])  # noqa: S606  # no shell is the point
+
+
+def _stop_there(app: App) -> None:
+    """Its end is not waited for: who looks whether it runs would start another."""
+    app.ask("daemon/stop")
+    assert isinstance(app.client, Elsewhere)
+    mirrors = app.client.local.request("mirror/list")["mirrors"]
+    again = [str(mirror["directory"]) for mirror in mirrors if mirror["machine"] == app.machine]
+    then = f"the mirror in {again[0]} starts one again" if again else "the next command about that machine starts one"
+    app.out.talk(f"daemon {app.client.greeting.daemon}{_on(app)} stops; {then}")
 
 
 def _on(app: App) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.far import daemon_of
 from tests.doubles.patience import until
 from tests.doubles.sshd import Sshd, sshd
 from tests.doubles.terminal import run
@@ -110,6 +111,13 @@ def test_commands_about_a_file_are_about_the_conversation_there(mirror: Path, th
         assert done.returncode == 0 and said in done.stdout + done.stderr, (words, done)
     holds(near, "echo: one", "echo: two", "echo: three", "echo: four", "echo: five")
     assert len(list((there.home / "docs/conversations").glob("*.md"))) == 2  # the fork, and nothing was begun by mistake
+
+
+def test_a_mirror_has_the_daemon_there_started_again(mirror: Path, there: Sshd) -> None:
+    before = run("--host", "there", "daemon", "status").stdout.split()[1]
+    done = run("--host", "there", "daemon", "stop")
+    assert f"daemon {before} on there stops; the mirror in {mirror} starts one again" in done.stderr, done
+    until(lambda: (found := daemon_of(str(there.home))) and str(found.pid) != before)
 
 
 def test_a_draft_is_sent_as_it_was_saved_a_moment_ago(mirror: Path, there: Sshd) -> None:
