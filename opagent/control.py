@@ -117,7 +117,10 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "question/answer": ("question, answer? (without: nobody answers)", ""),
     "host/list": ("", "hosts: [{name, target, settings, identity, transport, seen, state, since?, why?, facts}]"),
-    "host/add": ("name, target?, transport?, command? [words], python?", "host"),
+    "host/add": (
+        "name, target?, transport?, command? [words], python? (a path there, auto, or the absolute path of an archive here)",
+        "host, note?",
+    ),
     "host/check": ("machine, asks?, agent?, config?", "steps: [{name, ok: true|false|null, sentence, hint?}]"),
     "host/upgrade": ("machine, now?, asks?, agent?, config?", "report"),
     "host/forget": ("machine, purge?, force?, asks?, agent?, config?", "forgotten, report?"),

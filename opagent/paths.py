@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "OPAGENT_SSH_CONFIG": "the ssh_config that says how other machines are reached, as `ssh -F` (default: the user's)",
     "SSH_AUTH_SOCK": "the ssh-agent that signs in to other machines; it is never forwarded to them",
     "XDG_CACHE_HOME": "on another machine: where OpAgent's code is put first, in opagent/ (default: ~/.cache)",
+    "XDG_STATE_HOME": "the state directory is opagent/ in it (default: ~/.local/state)",
     "NO_COLOR": "no colours, whatever its value",
     "FORCE_COLOR": "colours although stdout is no terminal",
     "EDITOR": "what /open-file of the chat starts (after VISUAL)",
@@ -233,6 +234,11 @@ def chat_history() -> Path:
 def payload_cache() -> Path:
     """What other machines are given, made from this installation."""
     return state() / "payload"
+
+
+def python_archives() -> Path:
+    """Portable Pythons for other machines, packed, one per kind of system."""
+    return state() / "pythons"
 
 
 def agent_log(process: str) -> Path:

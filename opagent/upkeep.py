@@ -90,7 +90,7 @@ def purge(bases: list[Path], force: bool = False) -> dict[str, Any]:
 def _ours(bases: list[Path]) -> list[Path]:
     """What there may be of this user and this home; beside it, below /var/tmp, may lie what belongs to another home."""
     shared = paths.locals_()
-    codes = [base / name for base in bases for name in ("rt", "state") if base in shared]
+    codes = [base / name for base in bases for name in ("rt", "py", "state") if base in shared]
     return [
         *dict.fromkeys([paths.run(), paths.state(), Path(paths.usual_state()), *(b for b in bases if b not in shared), *codes])
     ]

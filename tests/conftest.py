@@ -20,6 +20,9 @@ hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, data
 hypothesis.settings.register_profile("desk", deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the shell started us in the background; every child would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def home() -> Iterator[Path]:

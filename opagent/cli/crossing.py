@@ -21,6 +21,9 @@ _SAID = {
     "uploading": "copying OpAgent to",
     "installing": "installing OpAgent on",
     "starting": "starting the daemon on",
+    "fetching Python": "fetching a portable Python for",
+    "uploading Python": "copying a portable Python to",
+    "installing Python": "unpacking a portable Python on",
 }
 
 
@@ -69,7 +72,8 @@ class _Shown:
                 self._app.out.talk(f"the link to {machine} is there again")
             self._lost = False
         elif self._live and not self._lost:
-            self._line(f"{_SAID.get(name, name)} {machine} ... {_bar(phase)}")
+            words = _SAID.get(f"{name} {phase.get('text')}") or _SAID.get(name, name)
+            self._line(f"{words} {machine} ... {_bar(phase)}")
 
     def end(self) -> None:
         """The line is wiped: what it said is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -48,20 +49,31 @@ def _readable(one: Mapping[str, Any]) -> dict[str, Any]:
 @click.argument("target", required=False)
 @click.option("--transport", type=click.Choice(["asyncssh", "openssh"]), help="How to dial; otherwise what fits.")
 @click.option("--command", "words", metavar="WORDS", help="Reach it by a command that gives the stdio of a program there.")
-@click.option("--python", metavar="PATH", help="The Python there that is tried first.")
+@click.option(
+    "--python",
+    metavar="PATH|auto|ARCHIVE",
+    help="A Python there, tried first; or, copied there where none will do: what uv fetches here, or a .tar.gz on this machine.",
+)
 @pass_app
 def add(app: App, name: str, target: str | None, transport: str | None, words: str | None, python: str | None) -> None:
-    """Keep a NAME for a machine, [user@]host[:port], and how it is reached. Dials nothing: `host check NAME` does."""
+    """Keep a NAME for a machine, [user@]host[:port], and how it is reached; again: change what is said. `host check` dials it."""
     _here(app, "add", name)
+    from opagent.remote import portable  # slow to import
+
+    if python and portable.is_archive(python):
+        python = os.path.abspath(os.path.expanduser(python))
     try:
         command = shlex.split(words or "")
     except ValueError as error:
         raise Usage("the command cannot be read", str(error), "opagent host add --help") from error
-    added = app.ask("host/add", name=name, target=target, transport=transport, command=command or None, python=python)["host"]
+    answer = app.ask("host/add", name=name, target=target, transport=transport, command=command or None, python=python)
+    added = answer["host"]
     if app.out.json:
         app.out.result({"host": added})
     else:
         app.out.talk(f"{added['name']} is known now; look at it: opagent host check {added['name']}")
+        if answer.get("note"):
+            app.out.talk(f"note: {answer['note']}")
 
 
 @host.command(cls=Command, example="opagent host check gpu1", exits=_EXITS)

@@ -81,6 +81,7 @@ class Conversation:
         place = len(self.ahead())
         if new:
             self.queue.append(turn)
+            self.changed()  # what was done to the file before comes first
             self.post(inbox.Look())
         return turn, place
 

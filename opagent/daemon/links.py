@@ -23,7 +23,7 @@ from opagent.daemon.server import Client, peer
 from opagent.errors import HostUnreachable, NotFound, OpAgentError
 from opagent.process import tree
 from opagent.remote.link import Link, LinkState
-from opagent.remote.seam import Ask, Phase, Question, Stream, Tell
+from opagent.remote.seam import Ask, Connection, Phase, Question, Stream, Tell
 from opagent.store import machines as rows
 from opagent.store.events import timestamp
 from opagent.store.machines import Machine
@@ -31,9 +31,11 @@ from opagent.target import Target, machine
 
 if TYPE_CHECKING:
     from opagent.daemon.host import Host
-    from opagent.remote.bootstrap import Landed
-    from opagent.remote.bridge import Bridge, Examined
+    from opagent.remote.bootstrap import Facts, Landed, Wanted
+    from opagent.remote.bridge import Bridge, Examined, Known
     from opagent.remote.dial import Settings
+
+    _Way = tuple[Target, Settings, Known, Ask, Tell, Wanted]
 
 log = logging.getLogger(__name__)
 
@@ -118,20 +120,30 @@ class Links:
         """What a new landing says to a verb, and the identity of the machine. Raises HostUnreachable and its kinds."""
         from opagent.remote import bridge
 
-        return await bridge.once(*self._anew(name, client, params), verb)
+        _, way = self._anew(name, client, params, verb)
+        landed, connection = await bridge.once(*way)
+        return landed, connection.identity
 
     async def examined(self, name: str, client: Client, params: Params) -> Examined:
         """A machine and the way to it, looked at by a new landing. Raises HostUnreachable and its kinds."""
+        from opagent.remote import bridge, pythons
+
+        reached, way = self._anew(name, client, params, "check")
+        found = await bridge.examine(*way)
+        if pythons.base_of(found.landed.facts.python):  # nobody is asked again for one that is there now
+            await self._seen(reached, found.connection, found.landed.facts)
+        return found
+
+    def _anew(self, name: str, client: Client, params: Params, verb: str) -> tuple[Reached, _Way]:
+        """How a machine is dialed for a client beside the link that others use."""
         from opagent.remote import bridge
 
-        return await bridge.examine(*self._anew(name, client, params))
-
-    def _anew(self, name: str, client: Client, params: Params) -> tuple[Target, Settings, str, Ask, Tell]:
-        """How a machine is dialed for a client beside the link that others use."""
         reached = self._reach(name)
         reached.agent, reached.config = maybe(params, "agent"), maybe(params, "config")
         ask, tell = self._ask(client, bool(params.get("asks"))), self._tell(client, name)
-        return (machine(reached.record.target), *_settings(reached), ask, tell)
+        known = bridge.Known(reached.record.identity, reached.record.facts)
+        settings, wanted = _settings(reached, verb)
+        return reached, (machine(reached.record.target), settings, known, ask, tell, wanted)
 
     def answer(self, question: str, answer: str | None, client: Client) -> None:
         """What a person said. Raises NotFound for a question that was not put to this client, or is over."""
@@ -193,16 +205,18 @@ class Links:
     async def _build(self, reached: Reached, ask: Ask, tell: Tell) -> Bridge:
         from opagent.remote import bridge  # with all that dialing needs: most daemons never dial
 
-        record, (settings, python) = reached.record, _settings(reached)
+        record, (settings, wanted) = reached.record, _settings(reached, "open")
         known = bridge.Known(record.identity, record.facts)
-        return await bridge.build(machine(record.target), settings, known, ask, tell, python)
+        return await bridge.build(machine(record.target), settings, known, ask, tell, wanted)
 
     async def _remember(self, reached: Reached, made: Bridge) -> None:
         """So that the next dial finds the daemon at once, and `host list` the machine."""
-        record = reached.record.seen(
-            made.connection.identity, made.facts.as_json(), made.connection.transport, self._host.shared.now()
-        )
-        reached.record, reached.remembered = record, made
+        reached.remembered = made
+        await self._seen(reached, made.connection, made.facts)
+
+    async def _seen(self, reached: Reached, connection: Connection, facts: Facts) -> None:
+        record = reached.record.seen(connection.identity, facts.as_json(), connection.transport, self._host.shared.now())
+        reached.record = record
         await self._host.database.write(lambda db: rows.put(db, record))
 
     # ---- the socket ------------------------------------------------------------------------------------------------------
@@ -255,13 +269,15 @@ class Links:
         return ask
 
 
-def _settings(reached: Reached) -> tuple[Settings, str]:
-    """How a machine is dialed, and which Python there is tried first."""
+def _settings(reached: Reached, verb: str) -> tuple[Settings, Wanted]:
+    """How a machine is dialed, and what is wanted there."""
+    from opagent.remote.bootstrap import Wanted
     from opagent.remote.dial import Settings
 
     said = dict(reached.record.settings)
-    python, command = str(said.pop("python", "")), tuple(said.pop("command", ()))
-    return Settings(**{"agent": reached.agent, "config": reached.config, **said, "command": command}), python
+    python, portable, command = str(said.pop("python", "")), str(said.pop("portable", "")), tuple(said.pop("command", ()))
+    settings = Settings(**{"agent": reached.agent, "config": reached.config, **said, "command": command})
+    return settings, Wanted(reached.record.name, python, verb, portable)
 
 
 def _shown(reached: Reached) -> dict[str, Any]:

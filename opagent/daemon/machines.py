@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opagent.daemon.params import Params, maybe, text
@@ -33,21 +34,55 @@ async def host_list(host: Host, client: Client, params: Params) -> Result:
 
 
 async def host_add(host: Host, client: Client, params: Params) -> Result:
-    """Keep a name, and how its machine is reached. Nothing is dialed."""
+    """Keep a name, and how its machine is reached; of a name that is kept already, change what is said. Nothing is dialed."""
     host.refuse_agents(client)
     name = machine(text(params, "name")).machine
-    target = machine(maybe(params, "target") or name).machine
-    words = params.get("command") or []
-    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
-        raise Usage("the command must be a list of words", hint="opagent host add --help")
-    transport = "command" if words else maybe(params, "transport") or ""
-    if transport and (transport not in TRANSPORTS or (transport == "command" and not words)):
-        raise Usage(f"no transport {transport!r}", "asyncssh, openssh, or --command WORDS", "opagent host add --help")
-    said = {"transport": transport, "command": words, "python": maybe(params, "python") or ""}
+    before = host.database.read(lambda db: rows.get(db, name)) or Machine(name, name)
+    target = machine(maybe(params, "target") or before.target).machine
+    said = {**before.settings, **_dialed(params), **await _python(params, name)}
     record = Machine(name, target, {key: value for key, value in said.items() if value})
     host.links.drop(name)
     await host.database.write(lambda db: rows.put(db, record), barrier=True)
-    return {"host": record.as_json()}
+    return {"host": record.as_json(), **_foreseen(record)}
+
+
+def _dialed(params: Params) -> dict[str, Any]:
+    """What is said of how a machine is reached. Raises Usage."""
+    words, transport = params.get("command"), maybe(params, "transport")
+    if not words and transport is None:
+        return {}
+    words = words or []
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+        raise Usage("the command must be a list of words", hint="opagent host add --help")
+    transport = "command" if words else transport
+    if transport and (transport not in TRANSPORTS or (transport == "command" and not words)):
+        raise Usage(f"no transport {transport!r}", "asyncssh, openssh, or --command WORDS", "opagent host add --help")
+    return {"transport": transport, "command": words}
+
+
+def _foreseen(record: Machine) -> dict[str, str]:
+    """What will be missing here when it is needed: told now."""
+    from opagent.remote import portable
+
+    if record.settings.get("portable") != portable.AUTO or portable.uv():
+        return {}
+    return {"note": f"there is no uv on this machine, which would fetch a Python for {record.name}: pipx install uv"}
+
+
+async def _python(params: Params, name: str) -> dict[str, str]:
+    """What is said of the Python: a path there, or where a portable one comes from. Raises Usage."""
+    from opagent.remote import portable, pythons
+
+    said = params.get("python")
+    if said is None:
+        return {}
+    if not isinstance(said, str):
+        raise Usage("python must be a text", "auto, an archive here, or a path there", "opagent host add --help")
+    if portable.is_archive(said):
+        await asyncio.to_thread(pythons.checked, Path(said), name)
+    elif said != portable.AUTO:
+        return {"python": said, "portable": ""}
+    return {"python": "", "portable": said}
 
 
 async def host_check(host: Host, client: Client, params: Params) -> Result:
@@ -62,9 +97,13 @@ async def host_check(host: Host, client: Client, params: Params) -> Result:
     facts, report = found.landed.facts, found.landed.report if isinstance(found.landed.report, dict) else {}
     took = time.monotonic() - began
     steps = [
-        {"name": "reached", "ok": True, "sentence": f"as {facts.user} on {facts.host_name} in {took:.1f} s, {found.identity}"},
+        {
+            "name": "reached",
+            "ok": True,
+            "sentence": f"as {facts.user} on {facts.host_name} in {took:.1f} s, {found.connection.identity}",
+        },
         *_way(found),
-        {"name": "interpreter", "ok": True, "sentence": f"{facts.python_version} at {facts.python}"},
+        {"name": "interpreter", "ok": True, "sentence": f"{facts.python_version} at {facts.python}{_which(facts.python)}"},
     ]
     told, at = report.get("steps"), report.get("at")
     steps += [dict(step) for step in (told if isinstance(told, list) else []) if isinstance(step, dict)]
@@ -78,14 +117,20 @@ async def host_check(host: Host, client: Client, params: Params) -> Result:
 def _way(found: Examined) -> Iterator[dict[str, Any]]:
     """The link as it was measured."""
     if found.round_trip is not None:
-        yield {"name": "round trip", "ok": True, "sentence": f"{found.round_trip * 1000:.1f} ms by {found.transport}"}
+        yield {"name": "round trip", "ok": True, "sentence": f"{found.round_trip * 1000:.1f} ms by {found.connection.transport}"}
     if found.forwards:
         yield {"name": "sockets", "ok": True, "sentence": "forwarded: each command has a channel of its own"}
-    elif found.transport != "asyncssh":
-        yield {"name": "sockets", "ok": True, "sentence": f"by {found.transport} all commands share one session"}
+    elif found.connection.transport != "asyncssh":
+        yield {"name": "sockets", "ok": True, "sentence": f"by {found.connection.transport} all commands share one session"}
     else:
         words = "the server forwards none: all commands share one session"
         yield {"name": "sockets", "ok": None, "sentence": words, "hint": "AllowStreamLocalForwarding yes in its sshd_config"}
+
+
+def _which(python: str) -> str:
+    from opagent.remote import pythons
+
+    return ", a portable one that was copied there" if pythons.base_of(python) else ""
 
 
 async def host_upgrade(host: Host, client: Client, params: Params) -> Result:

@@ -104,6 +104,10 @@ class Subject:
         """Whether git did so to the file that the stamp was taken of."""
         return stamp is not None and gitstate.brought(self.record.path, stamp.mtime_ns)
 
+    def switched(self, stamp: Stamp | None) -> int:
+        """When git put another version of the tree there, shortly before or after the file was saved; 0: it did not."""
+        return gitstate.switched(self.record.path, stamp.mtime_ns) if stamp is not None else 0
+
     async def keep(self, content: bytes) -> str:
         """Bytes that the file does not hold any more, into saves/; their path."""
         return await asyncio.to_thread(workfiles.keep, self.directory, self.path.name, content)

@@ -136,7 +136,7 @@ class Versions:
         elif same and saved:  # a person who saves once more says it once more
             self.heard.append(Heard(Merged(memory.content()), memory.draft(), self.subject.brought(self._stamp)))
         elif reading is not None and not same:
-            await self._merge(memory, reading.content, None, self.subject.brought(self._stamp))
+            await self._merge(memory, reading.content, None, self._stamp)
         return True
 
     async def _reading(self, patience: float = PATIENCE) -> Reading | None:
@@ -155,15 +155,16 @@ class Versions:
 
     # ---- merging ---------------------------------------------------------------------------------------------------------
 
-    async def _merge(self, memory: Memory, save: bytes, displaced: bytes | None, brought: bool) -> None:
+    async def _merge(self, memory: Memory, save: bytes, displaced: bytes | None, stamp: Stamp | None) -> None:
         if memory.unmerged(save):
             self._stop(_UNMERGED)
             return
+        brought = self.subject.brought(stamp)
         before, words = memory.content(), memory.draft()
         loaded = not {line.strip() for line in self._guests}.isdisjoint(lines(save))
         guests, self._guests = self._guests, []
         memory.records.shown(guests if loaded else ())
-        merged = merge(memory, save, displaced, brought)
+        merged = merge(memory, save, displaced, brought, self.subject.switched(stamp) if brought else 0)
         memory.records.shown(guests)  # an editor that was behind takes them out once, and they come back
         changed = bool(merged.facts) and not merged.stop and retold(before, merged.content, memory.tag)
         await self._take(save, Heard(merged, words, brought, changed))
@@ -264,7 +265,7 @@ class Versions:
         if outcome.written:
             self._disk, self._stamp, self.behind = content, outcome.stamp, False
         for save, path in zip(outcome.found, outcome.held, strict=True):
-            await self._merge(memory, save, content, self.subject.brought(Stamp.of(path.stat())))
+            await self._merge(memory, save, content, Stamp.of(path.stat()))
             if memory.unmerged(save):
                 await self._give_back(save, content)
             elif self.stopped and outcome.written:  # it was damaged, and is kept; what stands in the file is not

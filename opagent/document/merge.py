@@ -33,16 +33,17 @@ class Merged:
     ticks: tuple[Tick, ...] = ()
 
 
-def merge(memory: Memory, b: bytes, displaced: bytes | None = None, git: bool = False) -> Merged:
+def merge(memory: Memory, b: bytes, displaced: bytes | None = None, git: bool = False, switched: int = 0) -> Merged:
     """The file holds `b`, which the daemon did not write. Changes `memory` to the merged state, unless `stop`.
 
-    `displaced`: what the daemon had just written over it. `git`: a git operation brought it.
+    `displaced`: what the daemon had just written over it. `git`: a git operation brought it. `switched`: when git put another
+    version of the tree there (seconds of the epoch, 0 for never); somebody may have written into that since.
     """
     if (current := memory.content()) == b or memory.records.wrote(b):
         return Merged(current)
     if not b or b.isspace() or b"\0" in b:
         return Merged(b, (Fact("torn"),), stop=True)
-    save = read(memory, current, b, git)
+    save = read(memory, current, b, git, switched)
     if save.damaged:
         return Merged(b, (Fact("damaged"),), aside=True, stop=True)
     replies = Replies() if save.revert else judged(memory, save.document.regions, save.loaded)

@@ -5,9 +5,11 @@ API: `read`, `Save`. (Design: "The merge".)
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from opagent.document.draft import less, without_notes
 from opagent.document.edit import Document
@@ -16,6 +18,8 @@ from opagent.document.memory import Memory
 from opagent.document.parse import Part, Region, did, line_end, rescan
 from opagent.document.records import Fact
 from opagent.document.repair import damaged, repaired, stripped
+
+_STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 @dataclass(slots=True)
@@ -31,7 +35,7 @@ class Save:
     parted: list[str] = field(default_factory=list)  # turns in a part that its editor never had
     did: int = 0  # how many obeyed commands its editor knows of
     ours: bool = False  # the daemon wrote these very bytes once; perhaps nobody has loaded them
-    revert: bool = False  # git brought an older version of ours, and nothing runs
+    revert: bool = False  # git brought an older version, and nothing runs
     damaged: bool = False  # turns are missing because their markers were stripped
     moved: list[bytes] = field(default_factory=list)  # lines that a person wrote behind turns of a part
     cut: bool = False  # whether it held such turns
@@ -47,8 +51,8 @@ class Save:
         return [] if self.revert else [name for name in self.missing if name not in self.loaded]
 
 
-def read(memory: Memory, old: bytes, b: bytes, git: bool) -> Save:
-    """The save `b`; `old` is memory's content, `git`: a git operation brought it."""
+def read(memory: Memory, old: bytes, b: bytes, git: bool, switched: int = 0) -> Save:
+    """The save `b`; `old` is memory's content. `git`: a git operation brought it; `switched`: see `merge`."""
     before = memory.document
     found = rescan(before.regions, old, b, memory.tag)
     back = memory.again({region.id for region in found})
@@ -62,9 +66,10 @@ def read(memory: Memory, old: bytes, b: bytes, git: bool) -> Save:
     save.loaded = _loaded(memory, order, mended, after)
     save.shaken = any(region.part is not one.part for region, one in zip(found, mended, strict=False))
     save.ours = memory.records.is_version(b)
-    save.revert = git and save.ours and not any(kept.running for kept in memory.kept.values())
     present = {region.id for region in mended}
     save.missing = [name for name in order if name not in present]
+    if git and not any(kept.running for kept in memory.kept.values()):
+        save.revert = save.ours or _older(ours, save.missing, switched)
     if _is_damaged(memory, save, b, after, known=not present.isdisjoint(order)):
         save.damaged = True
         for region in back:
@@ -76,6 +81,13 @@ def read(memory: Memory, old: bytes, b: bytes, git: bool) -> Save:
         save.draft, save.noteless = memory.draft_of(document), without_notes(document.draft(memory.person))
         _leave_parts(memory, save)
     return save
+
+
+def _older(ours: Document, missing: Collection[str], switched: int) -> bool:
+    """Whether all that is missing was there when git put another version into the tree: then that is what took it away."""
+    stamps = [_STAMP.search(region.open) for region in ours.regions if region.id in missing]
+    moments = [datetime.fromisoformat(found[0].decode()).timestamp() if found else float("inf") for found in stamps]
+    return bool(moments) and max(moments) <= switched
 
 
 def _is_damaged(memory: Memory, save: Save, b: bytes, after: str | None, known: bool) -> bool:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from opagent.errors import HostUnfit, HostUnreachable, OpAgentError, Usage, from
 from opagent.remote import stage0, stage1
 from opagent.remote.marks import Marks, Silent, harmless
 from opagent.remote.payload import Payload
+from opagent.remote.pythons import ROOM
 from opagent.remote.seam import Connection, Phase, Stream, Tell
 
 STALLED = 60.0  # seconds in which nothing of the upload was taken
@@ -66,11 +68,19 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """`name`: the machine as the user calls it, for sentences; `python`: an interpreter there, tried first."""
+    """`name`: the machine as the user calls it, for sentences; `python`: an interpreter there, tried first.
+
+    `portable`: where one comes from when none there will do (remote/portable.py).
+    """
 
     name: str = "the host"
     python: str = ""
     verb: str = "open"
+    portable: str = ""
+
+
+# Puts an interpreter on a machine that has none and gives its path; told what was found there, and the system.
+Bring = Callable[[Connection, Tell, HostUnfit, str], Awaitable[str]]
 
 
 async def attach(connection: Connection, facts: Facts) -> Stream | None:
@@ -82,9 +92,17 @@ async def attach(connection: Connection, facts: Facts) -> Stream | None:
 
 
 async def bootstrap(
-    connection: Connection, payload: Payload, tell: Tell, remembered: Facts | None = None, wanted: Wanted = Wanted()
+    connection: Connection,
+    payload: Payload,
+    tell: Tell,
+    remembered: Facts | None = None,
+    wanted: Wanted = Wanted(),
+    bring: Bring | None = None,
 ) -> Landed:
-    """Raises HostUnfit, HostRefused, HostUnreachable, and what the daemon there raises when it cannot start."""
+    """`bring` is asked once, where no interpreter there will do.
+
+    Raises HostUnfit, HostRefused, HostUnreachable, what `bring` raises, and what the daemon there raises when it cannot start.
+    """
     python = wanted.python or (remembered.python if remembered else "")
     if wanted.python and not stage0.speakable(wanted.python):
         raise Usage("this path of a Python cannot be used", "it holds a quote or another special character", "link it elsewhere")
@@ -93,7 +111,7 @@ async def bootstrap(
         tell(Phase("probing"))
         nonce = secrets.token_hex(8)
         stream = await connection.run(stage0.line(nonce, payload.digest, wanted.verb, python, shell, plain))
-        landed = None
+        landed = lacking = None
         try:
             landed = await _Landing(stream, nonce, payload, tell, wanted).run()
             return landed
@@ -102,9 +120,12 @@ async def bootstrap(
                 raise error.explained(wanted.name) from None
             shell = "/bin/sh"
         except _NothingFits as error:
-            if plain or not error.new_enough():
+            if not plain and error.new_enough():
+                plain = True  # a Python that failed to unpack stage 1 may lack zlib
+            elif bring is None:
                 raise error.explained(wanted.name) from None
-            plain = True  # a Python that failed to unpack stage 1 may lack zlib
+            else:
+                lacking = error
         except (KeyError, TypeError, ValueError) as error:
             hint = f"opagent host check {wanted.name}"
             raise HostUnfit(f"{wanted.name} answers what we do not understand", f"{error!r}", hint) from error
@@ -112,6 +133,9 @@ async def bootstrap(
             if landed is None:
                 stream.close()
         await stream.ended()
+        if lacking is not None and bring is not None:
+            python = await bring(connection, tell, lacking.explained(wanted.name), lacking.system)
+            bring, plain = None, False
 
 
 class _NothingFits(Exception):
@@ -132,7 +156,8 @@ class _NothingFits(Exception):
         found = [
             f"{path} is {text}" if _version(text) else f"{path} fails (status {status})" for status, path, text in self.tried
         ]
-        why = "; ".join(dict.fromkeys([*self.lacks, *found])) or f"there is no Python at all ({self.system or 'unknown system'})"
+        system = " ".join(self.system.split()[:2]) or "unknown system"
+        why = "; ".join(dict.fromkeys([*self.lacks, *found])) or f"there is no Python at all ({system})"
         return HostUnfit(f"{name} has no Python {wanted} or newer", why, f"opagent host add {name} --python auto|ARCHIVE|PATH")
 
 
@@ -185,7 +210,7 @@ class _Landing:
         name = self._wanted.name
         if body["failed"] == "room":
             why = "; ".join(f"{base}: {problem}" for base, problem in body["bases"])
-            return HostUnfit(f"{name} has no directory that takes our program", why, f"opagent host check {name}")
+            return HostUnfit(f"{name} has no directory that takes our program", why, ROOM)
         if body["failed"] == "archive":
             return HostUnfit(f"{name} could not unpack our program", str(body.get("why")), f"opagent host check {name}")
         error = from_json(body)

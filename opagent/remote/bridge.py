@@ -16,7 +16,8 @@ from opagent.remote.bootstrap import Facts, Landed, Wanted, facts_from_json
 from opagent.remote.channels import Channels
 from opagent.remote.dial import Settings, dial
 from opagent.remote.payload import payload
-from opagent.remote.seam import Ask, Connection, Ended, Phase, Stream, Tell
+from opagent.remote.portable import Portable
+from opagent.remote.seam import Ask, Connection, Ended, Phase, Question, Stream, Tell
 from opagent.target import Target
 
 _FRESH = 5.0  # seconds for which a stream that has greeted is kept: the daemon there waits ten for an answer
@@ -66,9 +67,7 @@ class Bridge:
             found = await self.connection.socket(self.facts.socket)
             if found is not None:
                 return found
-            landed = await bootstrap.bootstrap(
-                self.connection, await asyncio.to_thread(payload), _silent, self.facts, self._wanted
-            )
+            landed = await _landed(self.connection, self.facts, _nobody, _silent, self._wanted)
             self.facts, self._channels = landed.facts, _running(landed.stream)
         return await self._channels.open()
 
@@ -109,41 +108,41 @@ class Known:
         return None
 
 
-async def once(target: Target, settings: Settings, python: str, ask: Ask, tell: Tell, verb: str) -> tuple[Landed, str]:
-    """What a landing says to a verb, on a connection of its own, and the identity of the machine. Raises as `build` does."""
-    async with _landed(target, settings, python, ask, tell, verb) as (connection, landed):
+async def once(
+    target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, wanted: Wanted
+) -> tuple[Landed, Connection]:
+    """What a landing says to a verb, and the connection of its own, closed, that said who the machine is. Raises as `build`."""
+    async with _anew(target, settings, known, ask, tell, wanted) as (landed, connection):
         landed.stream.close()
-        return landed, connection.identity
+        return landed, connection
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A landing that checked its machine, and the way there. `round_trip`: seconds, None where none was measured."""
+    """A landing that checked its machine, and the way there. `connection` is closed; `round_trip` in seconds, where measured."""
 
     landed: Landed
-    identity: str
-    transport: str
+    connection: Connection
     round_trip: float | None
     forwards: bool  # sockets
 
 
-async def examine(target: Target, settings: Settings, python: str, ask: Ask, tell: Tell) -> Examined:
-    """On a connection of its own. Raises as `build` does."""
-    async with _landed(target, settings, python, ask, tell, "check") as (connection, landed):
+async def examine(target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, wanted: Wanted) -> Examined:
+    """By the verb `check`, on a connection of its own. Raises as `build` does."""
+    async with _anew(target, settings, known, ask, tell, wanted) as (landed, connection):
         path = landed.report.get("socket") if isinstance(landed.report, dict) else None
         forwards = isinstance(path, str) and path != "" and await _forwards(connection, path)
-        return Examined(landed, connection.identity, connection.transport, await _round_trip(landed.stream), forwards)
+        return Examined(landed, connection, await _round_trip(landed.stream), forwards)
 
 
 @contextlib.asynccontextmanager
-async def _landed(
-    target: Target, settings: Settings, python: str, ask: Ask, tell: Tell, verb: str
-) -> AsyncIterator[tuple[Connection, Landed]]:
+async def _anew(
+    target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, wanted: Wanted
+) -> AsyncIterator[tuple[Landed, Connection]]:
     tell(Phase("dialing", target.machine))
     connection = await dial(target, ask, tell, settings)
     try:
-        code = await asyncio.to_thread(payload)
-        yield connection, await bootstrap.bootstrap(connection, code, tell, None, Wanted(target.machine, python, verb))
+        yield await _landed(connection, known.of(connection.identity), ask, tell, wanted), connection
     finally:
         connection.close()
         tell(Phase("connected", target.machine))
@@ -174,19 +173,18 @@ async def _round_trip(stream: Stream) -> float | None:
     return min(took, default=None)
 
 
-async def build(target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, python: str = "") -> Bridge:
+async def build(target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, wanted: Wanted) -> Bridge:
     """Dial, and see that the daemon runs there: one that answers at the remembered socket is taken as it is.
 
     Raises HostUnreachable and its kinds.
     """
     tell(Phase("dialing", target.machine))
-    wanted = Wanted(target.machine, python)
     connection = await dial(target, ask, tell, settings)
     try:
         facts, channels = known.of(connection.identity), None
         first = await _attached(connection, facts) if facts is not None else None
         if first is None:
-            landed = await bootstrap.bootstrap(connection, await asyncio.to_thread(payload), tell, facts, wanted)
+            landed = await _landed(connection, facts, ask, tell, wanted)
             facts, channels = landed.facts, _running(landed.stream)
             first = await _greeted(await channels.open())
     except BaseException:
@@ -195,6 +193,12 @@ async def build(target: Target, settings: Settings, known: Known, ask: Ask, tell
     assert facts is not None
     tell(Phase("connected", target.machine))
     return Bridge(connection, facts, channels, first, wanted)
+
+
+async def _landed(connection: Connection, facts: Facts | None, ask: Ask, tell: Tell, wanted: Wanted) -> Landed:
+    removes = wanted.verb.startswith("purge")  # that puts nothing there first
+    bring = None if removes else Portable(wanted.name, wanted.portable, ask).bring
+    return await bootstrap.bootstrap(connection, await asyncio.to_thread(payload), tell, facts, wanted, bring)
 
 
 async def _attached(connection: Connection, facts: Facts) -> Greeted | None:
@@ -231,3 +235,7 @@ def _running(stream: Stream) -> Channels:
 
 def _silent(_: Phase) -> None:
     """Nobody waits for this."""
+
+
+async def _nobody(_: Question) -> None:
+    """Nobody is there to be asked."""

@@ -153,9 +153,9 @@ async def start(
     return program
 
 
-async def output(argv: Sequence[str], within: float) -> tuple[bytes, Ended]:
+async def output(argv: Sequence[str], within: float, env: Mapping[str, str] | None = None) -> tuple[bytes, Ended]:
     """All that a program prints, at most 1 MiB. Raises OSError, TimeoutError."""
-    program = await start(argv, stdin=asyncio.subprocess.DEVNULL)
+    program = await start(argv, env, stdin=asyncio.subprocess.DEVNULL)
     said = bytearray()
     try:
         async with asyncio.timeout(within):

@@ -73,7 +73,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What goes on: dialing, authenticating, probing, uploading, installing, starting, connected. `done` of `total` bytes."""
+    """What goes on: dialing, authenticating, probing, fetching, uploading, installing, starting, connected.
+
+    `done` of `total` bytes. `text`: "Python" for a portable one, which is fetched here and copied there before our code.
+    """
 
     name: str
     text: str = ""

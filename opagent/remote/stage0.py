@@ -13,7 +13,7 @@ import functools
 import zlib
 from pathlib import Path
 
-from opagent.remote import stage1
+from opagent.remote import pythons, stage1
 
 NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
 PLACES = (
@@ -37,6 +37,8 @@ AT_HOME = (
 )
 OTHERS = ("python", "python2")  # only to be named when nothing else is there
 
+# one that we put there counts only while its directory is ours alone: in /tmp it may have gone, and another stand in its place
+_OURS = 'q="{python}"; case $(ls -ld "{base}/." 2>/dev/null) in d????-??-*) [ -O "{base}/." ] || q=;; *) q=;; esac; '
 _RUN = '"import sys,zlib,base64;exec(zlib.decompress(base64.urlsafe_b64decode(sys.argv[1])))"'
 _RUN_PLAIN = '"import sys,base64;exec(base64.urlsafe_b64decode(sys.argv[1]))"'
 
@@ -47,16 +49,19 @@ def line(nonce: str, digest: str, verb: str = "open", python: str = "", shell: s
 
 
 def script(nonce: str, digest: str, verb: str, python: str, plain: bool) -> str:
-    """Between the quotes. Marked lines: `python STATUS PATH: VERSION` of each that was not taken, at the end `none SYSTEM`."""
-    first = f'"{python}" ' if python and speakable(python) else ""
+    """Between the quotes. Marked lines: `python STATUS PATH: VERSION` of each that was not taken, then `none SYSTEM [MUSL]`."""
+    first, guard = (f'"{python}" ', "") if python and speakable(python) else ("", "")
+    if first and (base := pythons.base_of(python)):
+        first, guard = '"$q" ', _OURS.format(python=python, base=base)
     candidates = " ".join((*NAMES, *PLACES, *(f'"$HOME"/{place}' for place in AT_HOME), *OTHERS))
     taken = "|".join(str(status) for status in (stage1.DONE, 129, 130, 137, 143))
     return (
-        f'n={nonce}; for p in {first}{candidates}; do command -v "$p" >/dev/null 2>&1 || continue; '
+        f"n={nonce}; {pythons.PATH}{guard}"
+        f'for p in {first}{candidates}; do command -v "$p" >/dev/null 2>&1 || continue; '
         f'command "$p" -I -S -c {_RUN_PLAIN if plain else _RUN} {text(plain)} $n {digest} {verb}; r=$?; '
         f"case $r in {taken}) exit $r;; esac; "
         'echo; v=$(command "$p" -V 2>&1 </dev/null); echo "OPA1 $n python $r $p: $v"; done; '
-        'echo; echo "OPA1 $n none" $(command uname -sm 2>/dev/null); exit 97'
+        'echo; echo "OPA1 $n none" $(command uname -sm 2>/dev/null) $(ls -d /lib/ld-musl-* 2>/dev/null); exit 97'
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OLDEST = (3, 11)
 DONE, LACKS, TOO_OLD = 80, 94, 96  # exit statuses that stage 0 knows: taken over; go on with the next interpreter (both others)
-NEEDED = ("fcntl", "select", "sqlite3")  # what a Python may lack and a daemon cannot do without
+NEEDED = ("_ctypes", "_sqlite3", "fcntl", "select")  # what a Python may lack and a daemon cannot do without
 HEAD = 32  # bytes in front of the archive: its form and length
 WAITS = 20.0  # seconds for another bootstrap that installs the same
 STALE = 3600.0  # seconds after which what an interrupted install left is removed
@@ -33,13 +33,14 @@ def say(nonce, **body):
 
 def bases():
     # type: () -> list[str]
-    """Where our directory may be, best first."""
+    """Where our directory may be, best first. The last is that of the daemon's state: it needs one anyway."""
     own, home = "opagent-%d" % os.getuid(), os.environ.get("HOME", "")
     if not home.startswith("/"):
         os.environ.pop("HOME", None)
         home = os.path.expanduser("~")  # of the account
     places = [(os.environ.get("XDG_CACHE_HOME", ""), "opagent"), (os.path.join(home, ".cache"), "opagent")]
     places += [("/var/tmp", own), ("/tmp", own), ("/dev/shm", own)]
+    places += [(os.environ.get("XDG_STATE_HOME", "") or os.path.join(home, ".local/state"), "opagent")]
     found = [os.path.join(*place) for place in places if place[0].startswith("/")]
     return [base for number, base in enumerate(found) if base not in found[:number]]
 
@@ -90,8 +91,7 @@ def installed(digest, why):
 def usable(base):
     # type: (str) -> None
     """Make the base and write into it. Raises OSError."""
-    if not os.path.isdir(os.path.join(base, "rt")):
-        os.makedirs(os.path.join(base, "rt"), 0o700)
+    os.makedirs(os.path.join(base, "rt"), 0o700, exist_ok=True)  # another bootstrap may make it at the same moment
     problem = not_private(base)
     if problem:
         raise OSError(errno.EPERM, problem)
@@ -100,8 +100,10 @@ def usable(base):
         with open(test, "wb") as file:
             file.write(b"x" * 4096)
     finally:
-        if os.path.exists(test):
+        try:
             os.unlink(test)
+        except OSError:  # a process of this number on another machine with this home was quicker
+            pass
 
 
 def locked(base):
@@ -254,14 +256,17 @@ def forget(base):
         pass
 
 
-def sweep(base):
-    # type: (str) -> None
-    """Remove what installs that were cut off have left."""
-    above = os.path.join(base, "rt")
+def sweep(base, place):
+    # type: (str, str) -> None
+    """Remove what installs that were cut off have left: as old as it is by the clock that `place` was just written with."""
+    above, now = os.path.join(base, "rt"), os.stat(os.path.join(place, ".ok")).st_mtime
     for name in os.listdir(above):
         path = os.path.join(above, name)
-        if name.startswith(".tmp-") and (name.startswith(".tmp-old-") or os.stat(path).st_mtime < time.time() - STALE):
-            remove(path)
+        try:
+            if name.startswith(".tmp-") and (name.startswith(".tmp-old-") or os.stat(path).st_mtime < now - STALE):
+                remove(path)
+        except OSError:  # another one was quicker
+            pass
 
 
 def takes(base, why):
@@ -290,7 +295,7 @@ def install(nonce, digest, why):
             files = asked(nonce, digest)
         try:
             place = unpack(base, digest, nonce, files), base
-            sweep(base)
+            sweep(base, place[0])
             break
         except (OSError, ValueError) as error:
             why.append([base, getattr(error, "strerror", None) or str(error)])
@@ -324,16 +329,14 @@ def main():
     os.umask(int("077", 8))
     if sys.version_info < OLDEST:
         sys.exit(TOO_OLD)
+    try:
+        for module in NEEDED:
+            __import__(module)
+    except ImportError as error:
+        say(nonce, lacks=str(error), python=sys.executable)
+        sys.exit(LACKS)
     why = []  # type: list[list[str]]
-    place = installed(digest, why)
-    if place is None:
-        try:
-            for module in NEEDED:
-                __import__(module)
-        except ImportError as error:
-            say(nonce, lacks=str(error), python=sys.executable)
-            sys.exit(LACKS)
-        place = install(nonce, digest, why)
+    place = installed(digest, why) or install(nonce, digest, why)
     sys.path.insert(0, place[0])
     __import__("opagent.landing").landing.land(nonce, verb, place[1], digest)
     sys.exit(DONE)

@@ -114,9 +114,10 @@ def files() -> str:
             "local": Path("/var/tmp/opagent-UID"),
             "machine_socket": paths.run() / "hosts" / "HASH.sock",
             "payload_cache": paths.payload_cache(),
+            "python_archives": paths.python_archives(),
             "agent_state": paths.state() / "agents" / "RUNTIME-HASH",
         }
-        folders = ("agent_state", "database_blobs", "local")
+        folders = ("agent_state", "database_blobs", "local", "python_archives")
         rows += [(code(_shown(shown[name])), "0700" if name in folders else "0600", what) for name, what in BESIDE.items()]
     return page(
         "Files and sockets",

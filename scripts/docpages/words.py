@@ -36,6 +36,7 @@ BESIDE = {
     "local": "For a state that would lie on NFS, SMB or FUSE (`state-HASH/` below it), and for long socket paths.",
     "machine_socket": "One for each machine that is [linked](../concepts/remote.md); it leads to the daemon there.",
     "payload_cache": "What [other machines](../concepts/remote.md) are given, packed once.",
+    "python_archives": "Portable Pythons for [other machines](../concepts/remote.md), by `uv`. Remove them for newer ones.",
     "database_blobs": "Beside the database: large bodies of events, by digest.",
     "agent_log": "What one process wrote to stderr; `opagent logs` shows it. Kept 7 days, the last 20 of a conversation longer.",
     "agent_state": "What a runtime keeps for one workspace.",

@@ -16,6 +16,7 @@ import pytest
 
 from opagent.errors import HostUnreachable
 from opagent.remote import bridge
+from opagent.remote.bootstrap import Wanted
 from opagent.remote.dial import Settings
 from opagent.remote.payload import payload
 from opagent.remote.seam import Phase, Question
@@ -74,7 +75,9 @@ def broken_off(server: Sshd, meant: Callable[[Phase], bool], cut: Callable[[Sshd
             cut(server)
 
     async def attempt() -> None:
-        made = await bridge.build(Target("there", "/"), Settings(config=server.config), bridge.Known(), nobody, tell)
+        made = await bridge.build(
+            Target("there", "/"), Settings(config=server.config), bridge.Known(), nobody, tell, Wanted("there")
+        )
         made.close()
 
     with pytest.raises(HostUnreachable):

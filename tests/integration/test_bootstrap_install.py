@@ -8,8 +8,10 @@ import os
 import pwd
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,17 @@ from opagent.errors import HostUnfit, HostUnreachable
 from opagent.remote import stage0, stage1
 from opagent.remote.bootstrap import Facts, Wanted, bootstrap
 from opagent.remote.payload import Payload
-from opagent.remote.seam import Phase
+from opagent.remote.payload import payload as whole
+from opagent.remote.portable import pack
+from opagent.remote.pythons import push_python
+from opagent.remote.seam import Phase, Tell
+from tests.doubles.account import NEEDS_ROOT
+from tests.doubles.clock import faked
 from tests.doubles.local_shell import LocalShell, machine, on
+from tests.doubles.portable import wrapper
 from tests.doubles.small_payload import small
 
+tell: Tell = lambda _: None  # noqa: E731
 FALLBACK = f"/var/tmp/opagent-{os.getuid()}"
 
 
@@ -120,6 +129,30 @@ def test_odd_homes(home: Path, name: str) -> None:
     assert facts.base == str(odd / ".cache/opagent")
 
 
+@pytest.mark.parametrize("name", ["a b", "größe 雪", "-rf", "l" * 150])
+def test_a_portable_python_in_odd_homes(home: Path, name: str) -> None:
+    (home / name).mkdir()
+    pack(wrapper(home / "python"), home / "python.tar.gz")
+
+    async def work(connection: LocalShell) -> Facts:
+        python = await push_python(connection, home / "python.tar.gz", tell, "gpu1")
+        assert python.startswith(f"{home}/{name}/.cache/opagent/py/")
+        return (await bootstrap(connection, small(), tell, None, Wanted("gpu1", python))).facts
+
+    assert on(machine(home, HOME=str(home / name), LANG="C"), work).base == str(home / name / ".cache/opagent")
+
+
+@pytest.mark.parametrize("shift", ["-3d", "+3d"])
+def test_another_clock(there: dict[str, str], shift: str) -> None:
+    """What another one unpacks at this moment is not old because a clock is wrong."""
+    fresh = cache(there) / "rt/.tmp-2-new"
+    fresh.mkdir(parents=True)
+    for folder in (cache(there), cache(there).parent):
+        folder.chmod(0o700)
+    assert landed({**there, **faked(shift)}, small())[1]
+    assert fresh.exists()
+
+
 @pytest.mark.parametrize("value", ["/proc", "/dev/null/nowhere"])
 def test_no_home_to_write_into(home: Path, value: str) -> None:
     facts, _ = landed(machine(home, HOME=value), small())
@@ -199,15 +232,109 @@ def test_a_disk_without_programs(there: dict[str, str]) -> None:
     assert landed(there, small(), shell=mounted(setup))[0].base == str(cache(there))
 
 
+PLACES = ("/var/tmp", "/tmp", "/dev/shm")
+READ_ONLY = "; ".join(f"mount -t tmpfs -o ro t {place}" for place in reversed(PLACES))
+
+
 @needs_namespaces
 def test_no_room_anywhere(home: Path) -> None:
-    places = ("/var/tmp", "/tmp", "/dev/shm")
-    setup = "; ".join(f"mount -t tmpfs -o ro t {place}" for place in reversed(places))
     with pytest.raises(HostUnfit, match="gpu1 has no directory that takes our program") as caught:
-        landed(machine(home, HOME="/proc"), small(), shell=mounted(setup))
-    for place in places:
+        landed(machine(home, HOME="/proc"), small(), shell=mounted(READ_ONLY))
+    for place in PLACES:
         assert f"{place}/opagent-0: Read-only file system" in caught.value.why
-    assert caught.value.hint == "opagent host check gpu1"
+    for place in (".cache", ".local/state"):
+        assert f"/proc/{place}/opagent: No such file or directory" in caught.value.why
+    assert "set XDG_CACHE_HOME there" in caught.value.hint
+
+
+AT_MNT = "mount -t tmpfs -o mode=700 t /mnt; mkdir -m 700 /mnt/.cache"  # a home that no other mount hides
+EMPTY = "mount -t tmpfs -o mode=1777 t /var/tmp; mount -t tmpfs -o mode=1777 t /tmp"
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("setup", "base", "state"),
+    [
+        (f"{AT_MNT}; mount -t tmpfs -o ro t /mnt/.cache; {READ_ONLY}", "/mnt/.local/state/opagent", ""),
+        (f"{AT_MNT}; mount -o remount,ro /mnt; {EMPTY}", "/var/tmp/opagent-0", "/state"),
+    ],
+)
+def test_a_daemon_where_something_cannot_be_written(home: Path, setup: str, base: str, state: str) -> None:
+    """Nothing runs from memory: where the state can be written the code can too, and where it cannot it lies beside the code."""
+
+    async def work(connection: LocalShell) -> Facts:
+        return (await bootstrap(connection, whole(), lambda _: None, wanted=Wanted("gpu1"))).facts
+
+    facts = on(machine(home, HOME="/mnt"), work, shell=mounted(setup))
+    assert facts.started and facts.base == base
+    assert facts.socket.startswith(f"{base}{state}/run/")
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("home_there", [{}, {"HOME": "/"}])
+def test_a_user_without_a_name_and_a_home(there: dict[str, str], home_there: dict[str, str]) -> None:
+    """As in a container that runs as a number."""
+    del there["HOME"]
+    number = 'exec setpriv --reuid 54321 --regid 54321 --clear-groups /bin/sh -c "$0"'
+
+    async def work(connection: LocalShell) -> Facts:
+        return (await bootstrap(connection, whole(), tell, wanted=Wanted("gpu1"))).facts
+
+    facts = on({**there, **home_there}, work, shell=("unshare", "--mount", "/bin/sh", "-c", f"{EMPTY}; {number}"))
+    assert (facts.uid, facts.user, facts.home) == (54321, "54321", "/")
+    assert facts.started and facts.socket.startswith("/var/tmp/opagent-54321/state/run/")
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("setup", "why"),
+    [
+        ("mount -t tmpfs -o mode=700,noexec t /mnt/.cache", "no program starts there"),
+        ("mount -t tmpfs -o mode=700,size=64k t /mnt/.cache", "No space left on device"),
+        ("mount -t tmpfs -o ro t /mnt/.cache", "Read-only file system"),
+        ("mkdir -m 777 /mnt/.cache/opagent; chmod 777 /mnt/.cache/opagent", "may be written by others"),
+        ("mkdir -m 777 /mnt/x; chmod 777 /mnt/x; ln -s ../x /mnt/.cache/opagent", "may be written by others"),
+        ("touch /mnt/.cache/opagent", "Not a directory"),
+    ],
+)
+def test_a_portable_python_takes_the_next_directory(home: Path, setup: str, why: str) -> None:
+    archive = home / "python.tar.gz"
+    (home / "python/lib").mkdir(parents=True)
+    (home / "python/lib/ballast").write_bytes(os.urandom(100_000))
+    pack(wrapper(home / "python"), archive)
+
+    def pushed(disks: str) -> str:
+        there = machine(home, HOME="/mnt")
+        path: str = on(there, lambda connection: push_python(connection, archive, tell, "gpu1"), shell=mounted(disks))
+        return path
+
+    assert pushed(f"{AT_MNT}; {setup}; {EMPTY}").startswith("/var/tmp/opagent-0/py/")
+    with pytest.raises(HostUnfit, match="gpu1 has no directory that takes this Python") as caught:
+        pushed(f"{AT_MNT}; {setup}; touch /mnt/.local; {READ_ONLY}")
+    assert why in caught.value.why and "/mnt/.cache/opagent: " in caught.value.why
+    assert caught.value.why.count("Read-only file system") >= 3 and "/mnt/.local/state/opagent: " in caught.value.why
+
+
+@needs_namespaces
+def test_one_home_on_two_machines(home: Path, there: dict[str, str]) -> None:
+    """The code is there once; each has a daemon of its own, in a place of its own."""
+    code = whole()
+    found = []
+    for ident in ("1" * 32, "2" * 32):
+        (home / "id").write_text(ident)
+        bound = f'mount --bind "$SHARED" /mnt; mount --bind "{home}/id" /etc/machine-id; {EMPTY}'
+        environment = {**there, "SHARED": there["HOME"], "HOME": "/mnt", "OPAGENT_SHARED_HOME": "1"}
+
+        async def work(connection: LocalShell) -> tuple[Facts, list[str]]:
+            phases: list[Phase] = []
+            landed = await bootstrap(connection, code, phases.append, wanted=Wanted("gpu1"))
+            return landed.facts, [phase.name for phase in phases]
+
+        found.append(on(environment, work, shell=mounted(bound)))
+    (one, first), (other, second) = found
+    assert one.base == other.base == "/mnt/.cache/opagent"
+    assert "uploading" in first and "uploading" not in second
+    assert one.started and other.started and one.socket != other.socket
 
 
 # ---- at the same time, and cut ---------------------------------------------------------------------------------------------
@@ -225,6 +352,30 @@ def test_eight_at_once(there: dict[str, str]) -> None:
     assert names.count("connected") == 8
     assert names.count("installing") == 1  # the others waited for that one
     assert sorted(os.listdir(cache(there) / "rt")) == sorted([".lock", payload.digest])
+
+
+def test_a_base_that_others_make_at_the_same_moment(tmp_path: Path) -> None:
+    os.umask(0o077)
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(40):
+            together = threading.Barrier(8)
+            base = str(tmp_path / f"{number}/a/b/c")
+            os.makedirs(os.path.dirname(base))
+
+            def make(base: str = base, together: threading.Barrier = together) -> None:
+                together.wait()
+                stage1.usable(base)
+
+            for done in [threads.submit(make) for _ in range(8)]:
+                done.result()
+
+
+def test_a_rest_that_cannot_be_looked_at_does_not_hinder(there: dict[str, str]) -> None:
+    (cache(there) / "rt").mkdir(parents=True, mode=0o700)
+    for folder in (cache(there), cache(there).parent):
+        folder.chmod(0o700)
+    (cache(there) / "rt/.tmp-1-gone").symlink_to("nowhere")
+    assert landed(there, small())[0].base == str(cache(there))
 
 
 def test_a_lock_that_is_never_released_is_waited_for_once(there: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +400,7 @@ def test_a_race_that_was_lost(tmp_path: Path) -> None:
     Path(first, "opagent/a.py").unlink()
     assert stage1.unpack(base, "ab", "n3", files) == first
     assert stage1.whole(first)
-    stage1.sweep(base)
+    stage1.sweep(base, first)
     assert os.listdir(tmp_path / "rt") == ["ab"]
 
 

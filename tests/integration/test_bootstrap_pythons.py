@@ -16,6 +16,7 @@ import pytest
 from opagent.errors import HostUnfit, Usage
 from opagent.remote import stage0
 from opagent.remote.bootstrap import Facts, Wanted, bootstrap
+from opagent.remote.payload import Payload
 from opagent.remote.pythons import push_python
 from opagent.remote.seam import Phase
 from tests.doubles.local_shell import LocalShell, machine, on
@@ -64,9 +65,9 @@ def old(path: Path, *version: int) -> Path:
     return pretend(path, text, f"sys.version_info = {(*version, 'final', 0)}")
 
 
-def facts(there: dict[str, str], **wanted: str) -> Facts:
+def facts(there: dict[str, str], payload: Payload | None = None, **wanted: str) -> Facts:
     async def work(connection: LocalShell) -> Facts:
-        return (await bootstrap(connection, small(), quiet, wanted=Wanted("gpu1", **wanted))).facts
+        return (await bootstrap(connection, payload or small(), quiet, wanted=Wanted("gpu1", **wanted))).facts
 
     found: Facts = on(there, work, shell=(str(shutil.which("sh")), "-c"))
     return found
@@ -155,10 +156,17 @@ def test_without_zlib(home: Path, folder: Path) -> None:
     assert on(there, work) == 2
 
 
-def test_without_sqlite(home: Path, folder: Path) -> None:
-    pretend(folder / "python3", "3.11.9", "sys.modules.update(sqlite3=None)")
-    said = refused(machine(home, PATH=str(folder)))
-    assert "sqlite3" in said
+@pytest.mark.parametrize("module", ["_sqlite3", "_ctypes"])
+def test_without_what_a_daemon_needs(home: Path, folder: Path, module: str) -> None:
+    """Also where another Python has installed the package."""
+    there, payload = machine(home, PATH=str(folder)), small()
+    (folder / "python3").symlink_to(REAL)
+    assert facts(there, payload).python_version.startswith("3.")
+    pretend(folder / "python3.12", "3.12.9", f"sys.modules.update({module}=None)")
+    assert facts(there, payload).python_version.startswith("3.")
+    (folder / "python3").unlink()
+    with pytest.raises(HostUnfit, match=f"No module named '{module}'|import of {module} halted"):
+        facts(there, payload)
 
 
 # ---- the portable one ------------------------------------------------------------------------------------------------------
@@ -199,19 +207,26 @@ def test_a_portable_python(home: Path, folder: Path, mode: str) -> None:
     assert sorted(os.listdir(there["HOME"] + "/.cache/opagent/py")) == [path.split("/py/")[1].split("/")[0]]
 
 
+@pytest.mark.parametrize("path", ["", None])
+def test_a_portable_python_without_a_path(home: Path, path: str | None) -> None:
+    there = machine(home, PATH="")
+    if path is None:
+        del there["PATH"]
+    archive = portable(home / "cpython.tar.gz")
+    assert on(there, lambda connection: push_python(connection, archive, quiet), shell=("/bin/bash", "-c"))
+
+
 def test_a_portable_python_that_does_not_run(home: Path, folder: Path) -> None:
     there = machine(home, PATH=str(folder))
     archive = portable(home / "cpython.tar.gz", text="#!/nowhere/ld-musl\n")
-    with pytest.raises(HostUnfit, match="no Python of the archive runs there"):
+    with pytest.raises(HostUnfit, match=r"the Python of cpython\.tar\.gz does not run on gpu1: .*not found"):
         on(there, lambda connection: push_python(connection, archive, quiet, "gpu1"))
     assert os.listdir(there["HOME"] + "/.cache/opagent/py") == []
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish", "tcsh", "csh", "rc", "xonsh", "busybox", "mksh", "ksh93", "yash"])
 def test_the_line_that_unpacks_in_every_shell(name: str, home: Path, folder: Path) -> None:
-    shell = shutil.which(name)
-    if shell is None:
-        pytest.skip(f"{name} is not on this machine")
+    shell = str(shutil.which(name))
     archive = portable(home / "cpython.tar.gz")
     words = (shell, "sh", "-c") if name == "busybox" else (shell, "-c")
     assert on(machine(home), lambda connection: push_python(connection, archive, quiet), shell=words)

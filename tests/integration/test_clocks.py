@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 from opagent import oldcode
 from opagent.client import Client
 from tests.doubles import bare
+from tests.doubles.clock import faked
 from tests.doubles.patience import PATIENCE, until
 from tests.doubles.sheet import Sheet
 from tests.integration.conftest import Talk
@@ -21,20 +21,11 @@ from tests.integration.conftest import Talk
 DAY = 86400.0
 
 
-def shifted(shift: str) -> dict[str, str]:
-    """An environment in which the wall clock is another one; file times and the monotonic clock are the kernel's."""
-
-    library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), "")
-    assert library, "faketime is not installed: scripts/system-packages installs it"
-    more = {"FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", "FAKETIME_NO_CACHE": "1"}
-    return {**os.environ, "LD_PRELOAD": library, **more}
-
-
 @pytest.fixture(params=["-3d", "+3d"])
 def talk(request: pytest.FixtureRequest, home: Path) -> Iterator[Talk]:
     directory = home / "notes"
     directory.mkdir()
-    process = bare.start(bare.lay(home / "payload"), shifted(request.param))
+    process = bare.start(bare.lay(home / "payload"), {**os.environ, **faked(request.param)})
     with Client("test", start=False) as client:
         started = datetime.fromisoformat(client.request("daemon/status")["started"])
         assert abs((datetime.now(UTC) - started).total_seconds()) > 2 * DAY, "its clock is the same as ours"

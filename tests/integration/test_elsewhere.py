@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from opagent.remote import bridge
+from opagent.remote.bootstrap import Wanted
 from opagent.remote.dial import Settings
 from opagent.remote.payload import Payload, pack, payload
 from opagent.remote.seam import Question
@@ -149,7 +150,7 @@ def test_an_older_version_makes_way_when_it_is_idle(there: Sshd, monkeypatch: py
 
     async def begin() -> str:
         settings = Settings(config=there.config)
-        made = await bridge.build(Target("there", "/"), settings, bridge.Known(), nobody, lambda _: None)
+        made = await bridge.build(Target("there", "/"), settings, bridge.Known(), nobody, lambda _: None, Wanted("there"))
         made.close()
         return made.facts.version
 

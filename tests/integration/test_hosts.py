@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.doubles.clock import faked
 from tests.doubles.sshd import Sshd, sshd
 from tests.doubles.terminal import run, run_json
 
@@ -87,6 +89,14 @@ def test_a_check_by_other_transports(there: Sshd) -> None:
         steps = checked(name)
         assert str(steps["round trip"]["sentence"]).endswith(f" ms by {transport}")
         assert steps["sockets"]["ok"] is True and "share one session" in str(steps["sockets"]["sentence"])
+
+
+def test_a_machine_with_another_clock(there: Sshd) -> None:
+    words = ["env", f"HOME={there.home}", *(f"{name}={value}" for name, value in faked("+3d").items())]
+    assert run("host", "add", "box", "--command", " ".join(words)).returncode == 0
+    looked = run("host", "check", "box")
+    assert looked.returncode == 0, looked.stdout
+    assert re.search(r"! look +clock +the clocks are 259[12]\d\d s apart; nothing of OpAgent depends on it", looked.stdout)
 
 
 def test_what_cannot_be_reached(there: Sshd) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -147,6 +148,31 @@ def test_an_older_branch_is_honoured_while_nothing_runs(talk: Talk, busy: bool) 
     else:
         sheet.sent_only("tea", "milk")
         assert "echo: milk" not in sheet.text() and "echo: tea" in sheet.text()
+
+
+def test_what_is_written_into_a_branch_at_once_brings_back_no_turn_of_another(talk: Talk) -> None:
+    """A script checks a branch out and writes into it before the daemon has looked."""
+    sheet = Sheet(talk, talk.create())
+    talk.say(sheet.conversation, "tea")
+    sheet.holds("echo: tea")
+    git(talk.directory, "init")
+    git(talk.directory, "add", "conversations")
+    git(talk.directory, "commit", "-m", "one")
+    git(talk.directory, "branch", "older")
+    talk.say(sheet.conversation, "milk")
+    sheet.holds("echo: milk")
+    git(talk.directory, "commit", "-am", "two")
+    daemon = talk.client.greeting.daemon
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        git(talk.directory, "checkout", "older")
+        sheet.path.write_text(sheet.text() + "a note\n")
+        git(talk.directory, "commit", "-am", "three")
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    talk.say(sheet.conversation, "water")
+    text = sheet.holds("echo: water")
+    assert "milk" not in text and "a note" in text and "echo: tea" in text
 
 
 def test_a_file_that_git_has_unmerged_is_left_alone(talk: Talk) -> None:

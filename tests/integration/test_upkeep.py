@@ -252,12 +252,13 @@ def test_a_purge_leaves_the_machine_as_it_was(home: Path, tmp_path: Path, monkey
             landed(environment, "purge")
         assert tree.start_time(pid) is not None
     monkeypatch.setattr(paths, "_LOCAL", (tmp_path,))  # below /var/tmp lies what other tests use
-    (tmp_path / f"opagent-{os.getuid()}" / "rt").mkdir(parents=True)
-    (tmp_path / f"opagent-{os.getuid()}" / "other").mkdir()
+    for name in ("rt", "py", "other"):
+        (tmp_path / f"opagent-{os.getuid()}" / name).mkdir(parents=True)
     bases = [folder / ".cache/opagent", *paths.locals_()]
     report = upkeep.purge(bases, force=True)
     assert tree.start_time(pid) is None
-    assert report["removed"].pop() == str(bases[1] / "rt") and [each.name for each in bases[1].iterdir()] == ["other"]
+    assert [report["removed"].pop() for _ in range(2)] == [str(bases[1] / "py"), str(bases[1] / "rt")]
+    assert [each.name for each in bases[1].iterdir()] == ["other"]
     assert report == {
         "removed": [str(home.parent / "run"), str(folder / ".local/state/opagent"), str(folder / ".cache/opagent")],
         "left": [],

@@ -36,7 +36,7 @@ class Talk:
         self.log = self.memory.written(self.file)
         return self.file
 
-    def save(self, content: bytes, **how: bool) -> Merged:
+    def save(self, content: bytes, **how: int) -> Merged:
         merged = merge(self.memory, content, **how)  # type: ignore[arg-type]
         if not merged.stop:
             assert merged.content == self.memory.content()
@@ -501,6 +501,18 @@ def test_77_an_older_version_by_git() -> None:
     made.send(2)
     made.stream("x\n", 2)
     assert {fact.what for fact in made.save(old, git=True).facts} == {"restored"}, "while a turn runs it is put back"
+
+
+def test_an_older_version_by_git_into_which_somebody_wrote() -> None:
+    made = talk(1)
+    old = made.file
+    made.exchange(1, b"More", "Answer.\n")
+    note, stamp = old + b"a note\n", 1763628843  # 2025-11-20T08:54:03Z
+    assert b"note" in made.save(note, git=True, switched=stamp).content and "a0001" in ids(made.memory.content()), "it came later"
+    made = talk(1)
+    made.exchange(1, b"More", "Answer.\n")
+    merged = made.save(note, git=True, switched=2**33)
+    assert "a0001" not in ids(merged.content) and b"a note" in merged.content
 
 
 # ---- ticks, notes, commands, parts -----------------------------------------------------------------------------------------

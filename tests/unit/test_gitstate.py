@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from opagent.watch.gitstate import brought, moment
+from opagent.watch.gitstate import brought, moment, switched
 
 SECOND = 1_000_000_000
 
@@ -90,6 +90,28 @@ def test_only_what_happened_since_shortly_before_the_save_counts(work: Path) -> 
     assert brought(str(path), touched + 2 * SECOND - 1)
     assert not brought(str(path), touched + 2 * SECOND)
     assert brought(str(path), touched + 2 * SECOND, before=3.0)
+
+
+def test_a_switch_and_a_commit(work: Path) -> None:
+    path = work / "talk/c.md"
+    git(work, "checkout", "-q", "main")
+    path.write_text("five\n")
+    at = switched(str(path), saved(path))
+    assert abs(at - time.time()) < 60
+    git(work, "commit", "-qam", "5")
+    assert switched(str(path), saved(path)) == at
+    assert switched(str(path), saved(path) + 3 * SECOND) == 0
+    git(work, "reset", "-q", "--hard", "HEAD~1")
+    assert switched(str(path), saved(path)) >= at
+
+
+@pytest.mark.parametrize("name", ["plain", "work/talk/c.md"])
+def test_a_commit_is_no_switch(work: Path, name: str) -> None:
+    path = work.parent / name
+    path.write_text("six\n")
+    (work / ".git/logs/HEAD").unlink()
+    git(work, "commit", "--allow-empty", "-qam", "6")
+    assert switched(str(path), saved(path)) == 0
 
 
 def test_a_lock_is_git_at_work(work: Path) -> None:
