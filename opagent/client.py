@@ -204,7 +204,9 @@ class Client:
     def _resume(self, name: str) -> None:
         position = self._positions.get(name)
         if position is not None and position != math.inf:
-            self._ask("events/subscribe", self._following(name, int(position)), ASK_DEADLINE)
+            last = self._ask("events/subscribe", self._following(name, int(position)), ASK_DEADLINE).get("after")
+            if isinstance(last, int) and last < position:
+                self._positions[name] = last
         self._lagging.discard(name)  # not before the answer: until then the old subscription may send what lies behind a gap
 
     def _following(self, name: str, after: int | None) -> dict[str, Any]:
@@ -325,6 +327,6 @@ class _Wire:
         self._searched = 0
         try:
             message = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProtocolMismatch("what listens on the socket is no OpAgent daemon", hint="opagent daemon status") from error
         return message if isinstance(message, dict) else {}

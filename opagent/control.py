@@ -81,7 +81,10 @@ METHODS: dict[str, tuple[str, str]] = {
         "conversation, document (of a mirror, from: base), base (its digest), based? (the whole base), brought?",
         "known (false: send it again with the base), document (from: the save), problem? (not taken)",
     ),
-    "document/create": ("path, conversation (an id, drawn), name, document, brought?", "conversation, path"),
+    "document/create": (
+        "path, conversation (an id, drawn), name, document, brought?",
+        "conversation, path, made (by this request)",
+    ),
     "document/part": ("conversation, part (as a summary of the file names it)", "conversation, document"),
     "document/watch": ("path", "workspace; then `document` notifications {conversation, path, digest}"),
     "mirror/open": ("directory, machine, path (there), conversations?", "directory, folder"),

@@ -31,6 +31,8 @@ class Documents:
 
     def watch(self, client: Client, workspace: str, folder: str) -> None:
         """From now on the client hears of every version of a conversation file there."""
+        for other in [other for other in self._watching if other.gone.is_set()]:
+            self.leave(other)
         self._watching.setdefault(client, {})[workspace] = folder
 
     def leave(self, client: Client) -> None:

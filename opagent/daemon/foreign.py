@@ -39,9 +39,9 @@ async def _saved(c: Conversation, item: inbox.Foreign) -> tuple[bytes, str]:
     await saves.answer(c)  # what was saved here came first
     if versions.gone:
         raise FileRefused(f"{path} is gone", "", f"opagent conversations rebuild {c.record.id}")
+    if versions.stopped:  # what is wrong with the file here will be mended here
+        raise Conflict(f"{path} is not written", versions.problem, f"ls -l {path}")
     present = versions.standing_content or b""
-    if versions.stopped:
-        return present, versions.problem
     off = c.file.subject.settings.write is Write.OFF and settings.read(item.content).write is Write.OFF
     if why := "its front matter says `write: off`" if off else await versions.foreign(item):
         return present, why

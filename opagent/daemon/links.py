@@ -54,6 +54,7 @@ class Reached:
     config: str | None = None
     remembered: Bridge | None = None  # whose facts are in the record
     server: asyncio.Server | None = None
+    door: asyncio.Lock = field(default_factory=asyncio.Lock)  # one opens it for all who come at once
     pumps: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -84,7 +85,8 @@ class Links:
             reached.agent, reached.config = maybe(params, "agent"), maybe(params, "config")
         if again:
             await reached.link.sound()
-        up = asyncio.ensure_future(reached.link.up(self._ask(client, asks), self._tell(client, name), patient=again))
+        ask = self._ask(client, asks) if asks else None
+        up = asyncio.ensure_future(reached.link.up(ask, self._tell(client, name), patient=again))
         gone = asyncio.ensure_future(client.gone.wait())
         try:
             await asyncio.wait({up, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,6 +106,11 @@ class Links:
         """Whether its link stands. Dials nothing."""
         reached = self._reached.get(name)
         return reached is not None and reached.link.bridge is not None
+
+    async def doubt(self, name: str) -> None:
+        """Its link may stand and its daemon be gone: then it is taken down, and made anew where somebody wants it."""
+        if (reached := self._reached.get(name)) is not None:
+            await reached.link.sound()
 
     def keep(self, record: Machine) -> Machine:
         """What is remembered of a machine from now on; its row is written by the caller."""
@@ -183,7 +190,7 @@ class Links:
                 log.info("slept for %.0f s", slept - before)
                 for reached in self._reached.values():
                     if reached.link.bridge is not None:
-                        self._host.shared.spawn(_doubted(reached.link), f"doubt {reached.record.name}")
+                        self._host.shared.spawn(self.doubt(reached.record.name), f"doubt {reached.record.name}")
 
     # ---- machines --------------------------------------------------------------------------------------------------------
 
@@ -222,9 +229,14 @@ class Links:
     # ---- the socket ------------------------------------------------------------------------------------------------------
 
     async def _listen(self, reached: Reached) -> None:
-        path = paths.machine_socket(reached.record.name)
-        if reached.server is not None and path.exists():
-            return
+        async with reached.door:
+            path = paths.machine_socket(reached.record.name)
+            if reached.server is None or not path.exists():
+                await self._open_door(reached, path)
+
+    async def _open_door(self, reached: Reached, path: Path) -> None:
+        if reached.server is not None:  # somebody removed its name
+            reached.server.close()
         files.private_directory(path.parent)
         path.unlink(missing_ok=True)
 
@@ -283,10 +295,6 @@ def _settings(reached: Reached, verb: str) -> tuple[Settings, Wanted]:
 def _shown(reached: Reached) -> dict[str, Any]:
     link = reached.link
     return {"state": link.state.value, "since": reached.since, **({"why": link.why} if link.why else {})}
-
-
-async def _doubted(link: Link) -> None:
-    await link.sound()
 
 
 def _asleep() -> float:

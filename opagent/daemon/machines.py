@@ -41,8 +41,8 @@ async def host_add(host: Host, client: Client, params: Params) -> Result:
     target = machine(maybe(params, "target") or before.target).machine
     said = {**before.settings, **_dialed(params), **await _python(params, name)}
     record = Machine(name, target, {key: value for key, value in said.items() if value})
-    host.links.drop(name)
     await host.database.write(lambda db: rows.put(db, record), barrier=True)
+    host.links.drop(name)  # after it: who comes meanwhile would go on with the old one
     return {"host": record.as_json(), **_foreseen(record)}
 
 
@@ -148,8 +148,8 @@ async def host_forget(host: Host, client: Client, params: Params) -> Result:
     if params.get("purge"):
         landed, _ = await _landed(host, client, params, "purge-now" if params.get("force") else "purge")
         report = landed.report
-    host.links.drop(name)
     known = await host.database.write(lambda db: rows.remove(db, name), barrier=True)
+    host.links.drop(name)
     return {"forgotten": known, "report": report}
 
 

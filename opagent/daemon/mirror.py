@@ -11,6 +11,7 @@ import getpass
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from opagent.daemon.peer import Peer, connect
 from opagent.document import draft, edit, frontmatter
 from opagent.document.draft import Gesture
 from opagent.document.names import free_name, new_conversation
-from opagent.errors import Conflict, FileRefused, OpAgentError
+from opagent.errors import Conflict, FileRefused, HostUnreachable, OpAgentError
 from opagent.store import mirrors as rows
 from opagent.store.events import timestamp
 from opagent.store.mirrors import Mirrored
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 Factory = Callable[[], Awaitable[Peer]]
 MOST = 1000  # conversations of one mirror
+_DIGEST = 64  # characters
 AT_ONCE = 4  # that are read or sent at the same time
 FIRST, SLOWEST = 1.0, 30.0  # seconds between two questions for a connection
 _SOON = 0.02  # seconds
@@ -67,14 +69,12 @@ class Mirror:
         """For ever: while there is a connection, what changes on either side goes to the other."""
         pause = FIRST
         while not self.closing:
+            self._wake.clear()  # first: who wakes us while we try may have made the connection that we just missed
             try:
-                peer = await self._factory()
+                await self._linked(await self._factory())
                 pause = FIRST
-                await self._linked(peer)
             except (OSError, OpAgentError) as error:
                 log.debug("%s: %s", self.name, error)
-            self.peer = None
-            self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
@@ -90,9 +90,10 @@ class Mirror:
             answer = await peer.request("document/list", {"path": self.remote})
             listed = answer.get("documents")
             self.peer = peer
-            for said in (listed if isinstance(listed, list) else [])[:MOST]:
-                self._told(said)
+            told = {self._told(said) for said in (listed if isinstance(listed, list) else [])[:MOST]}
             for file in self.files.values():
+                if file.ident not in told:
+                    file.there = None  # what was there before the loss is not known to be there now
                 file.poke()
             async for method, said in peer.notes():
                 if method == "document":
@@ -101,22 +102,23 @@ class Mirror:
             self.peer = None
             peer.close()
 
-    def _told(self, said: Any) -> None:
-        """The other side says what a conversation's file holds."""
+    def _told(self, said: Any) -> str:
+        """The other side says what a conversation's file holds. Returns whose, if it is known here then."""
         if not isinstance(said, Mapping):
-            return
+            return ""
         ident, there = str(said.get("conversation")), said.get("digest")
-        if not frontmatter.is_id(ident) or not (there is None or isinstance(there, str)):
-            return
+        if not frontmatter.is_id(ident) or not (there is None or (isinstance(there, str) and len(there) <= _DIGEST)):
+            return ""
         file = self.files.get(ident)
         if file is None:
             if there is None or len(self.files) >= MOST:
-                return
+                return ""
             file = self.files[ident] = MirroredFile(self, ident, State(_local(str(said.get("path")), ident)))
         if there is None and file.there is not None:
             log.info("%s is gone on %s; it stays here", file.path, self.name)
         file.there = there
         file.poke()
+        return ident
 
     # ---- here ------------------------------------------------------------------------------------------------------------
 
@@ -211,9 +213,16 @@ class Mirrors:
             return mirror
         self._host.shared.ownership.take(directory)
         workfiles.prepare(Path(directory))
-        mirror = Mirror(self._host, Path(directory), remote_path, peer_factory or _by_link(name), name, conversations)
-        await self._host.database.write(lambda db: rows.put(db, known or wanted), barrier=True)
-        self._known[directory], self._mirrors[directory] = known or wanted, mirror
+        factory = peer_factory or (lambda: self._by_link(name))
+        mirror = Mirror(self._host, Path(directory), remote_path, factory, name, conversations)
+        self._known[directory], self._mirrors[directory] = known or wanted, mirror  # before anybody else asks for the same one
+        try:
+            await self._host.database.write(lambda db: rows.put(db, known or wanted), barrier=True)
+        except OpAgentError:
+            del self._known[directory], self._mirrors[directory]
+            raise
+        if mirror.closing:  # ended meanwhile
+            return mirror
         self._host.watching.leave(str(mirror.folder))
         self._tasks[directory] = self._host.shared.spawn(self._keep(mirror), f"mirror of {name}")
         return mirror
@@ -221,19 +230,29 @@ class Mirrors:
     async def resume(self) -> None:
         """Those that an earlier daemon had. Nothing is dialed for them."""
         for row in list(self._known.values()):
+            if not os.path.isdir(row.directory):
+                log.info("%s is gone, so it is not mirrored", row.directory)
+                continue
             try:
                 await self.begin(row.directory, row.path, None, row.machine, row.conversations)
             except (OSError, OpAgentError) as error:  # the directory is gone, or somebody else's
                 log.info("%s is not mirrored: %s", row.directory, error)
 
+    def other(self, directory: str, machine: str, path: str) -> bool:
+        """Whether a directory mirrors another one than this."""
+        known = self._known.get(os.path.realpath(directory))
+        return known is not None and (known.machine, known.path) != (machine, path)
+
     async def end(self, directory: str) -> bool:
-        """It is a mirror no longer; its files stay. Whether it was one."""
+        """It is a mirror no longer; its files stay, and nothing of them is known any more. Whether it was one."""
         real = os.path.realpath(directory)
         self._known.pop(real, None)
         if mirror := self._mirrors.pop(real, None):
             await mirror.close()
-            self._tasks.pop(real).cancel()
+            if task := self._tasks.pop(real, None):
+                task.cancel()
             self.observer.unwatch(str(mirror.folder))
+            shutil.rmtree(mirror.states, ignore_errors=True)
         return await self._host.database.write(lambda db: rows.remove(db, real), barrier=True)
 
     async def _keep(self, mirror: Mirror) -> None:
@@ -306,15 +325,18 @@ class Mirrors:
             task.cancel()
         await self.observer.close()
 
+    async def _by_link(self, machine: str) -> Peer:
+        try:
+            return await connect(paths.machine_socket(machine))
+        except HostUnreachable:
+            await self._host.links.doubt(machine)  # the connection may stand, and the daemon there be gone
+            raise
+
     def _noticed(self, path: str) -> None:
         for mirror in self._mirrors.values():
             if path.startswith(f"{mirror.folder}/"):
                 mirror.noticed(path)
                 return
-
-
-def _by_link(machine: str) -> Factory:
-    return lambda: connect(paths.machine_socket(machine))
 
 
 def _beneath(directory: Path, conversations: str) -> Path:

@@ -50,6 +50,7 @@ class MirroredFile:
         self._again = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def path(self) -> str:
@@ -87,7 +88,10 @@ class MirroredFile:
             await asyncio.wait({self._task})
 
     def _later(self, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self.poke)
+        """One look, however often it was asked for."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.poke)
 
     async def _work(self) -> None:
         try:
@@ -99,10 +103,11 @@ class MirroredFile:
             self._task = None
 
     async def _once(self) -> None:
+        stuck = self.problem if self._failures else ""
         try:
             for _ in range(_ROUNDS):
                 if not await self._sync():
-                    self._failures = 0
+                    self._failures, self.problem = 0, "" if self.problem == stuck else self.problem
                     return
             self.poke()
         except HostUnreachable:
@@ -295,6 +300,7 @@ class MirroredFile:
         base = mirrored.origin(save, [version for version in (state.coming, state.base, *state.past, state.seen) if version])
         stands = await self._send(save, base, not base or self._brought(self.path, self._stamp))
         if stands is not None:
+            state.base = save  # that side has it, too; what is older has been loaded
             await self._put(stands, save)
 
     async def _push_displaced(self) -> None:
@@ -335,11 +341,16 @@ class MirroredFile:
         if here is None:
             self.mirror.forget(self)
             return False
+        if not self.state.base:  # the answer may be lost, and more be typed before it is asked again
+            self.state.base = self.state.seen = here
+            self._store()
         said = {"path": self.mirror.remote, "name": os.path.basename(self.path), "document": pack(here)}
-        await self._ask("document/create", {**said, "brought": self._brought(self.path, self._stamp)})
-        self.state.new, self.state.base, self.state.seen = False, here, here
+        answer = await self._ask("document/create", {**said, "brought": self._brought(self.path, self._stamp)})
+        if answer.get("made") is not False:
+            self.state.base = self.state.seen = here
+        self.state.new = False
         self._store()
-        return False  # that it has a front matter, and what was said, is told
+        return True
 
     async def _back(self, there: str | None) -> bool:
         """The file was taken away here: it comes back when there is a new turn there."""

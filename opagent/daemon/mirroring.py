@@ -123,7 +123,10 @@ def _base(host: Host, record: Record, params: Params) -> bytes | None:
 
 
 async def document_create(host: Host, client: Client, params: Params) -> Result:
-    """A text that was saved in a mirror and is to be sent becomes a conversation. The same id again is the same one."""
+    """A text that was saved in a mirror and is to be sent becomes a conversation.
+
+    The same id again is the same one, and `made` is false: it holds what it was made of.
+    """
     host.refuse_agents(client)
     ident, name = ConversationId(text(params, "conversation")), text(params, "name")
     content = unpack(params.get("document"), None, LIMIT)
@@ -134,11 +137,12 @@ async def document_create(host: Host, client: Client, params: Params) -> Result:
     host.shared.ownership.take(workspace.path)
     try:
         await exchange.create(locate(Path(workspace.path), Path(record.path)), content, sync=True)
+        made = True
     except Conflict:
-        pass  # it was asked before
+        made = False  # it was asked before
     if not params.get("brought"):
         host.conversation(record.id).changed(watched=True)
-    return {"conversation": record.id, "path": os.path.basename(record.path)}
+    return {"conversation": record.id, "path": os.path.basename(record.path), "made": made}
 
 
 async def _entered(host: Host, workspace: Workspace, ident: ConversationId, name: str, content: bytes) -> Record:

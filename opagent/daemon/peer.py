@@ -19,7 +19,7 @@ from opagent.version import VERSION
 
 ASK_WITHIN = 60.0  # seconds
 GREETED_WITHIN = 15.0
-WAITING = 4096  # notifications that nobody has taken; with more the connection ends
+WAITING, WAITING_BYTES = 4096, 16 * 2**20  # notifications that nobody has taken; with more the connection ends
 
 
 class Peer(Protocol):
@@ -64,7 +64,8 @@ class SocketPeer:
         self._reader, self._writer = reader, writer
         self._framer = jsonrpc.Framer(control.FRAME_LIMIT)
         self._answers: dict[jsonrpc.Id, asyncio.Future[dict[str, Any]]] = {}
-        self._notes: asyncio.Queue[tuple[str, dict[str, Any]] | None] = asyncio.Queue()
+        self._notes: asyncio.Queue[tuple[int, str, dict[str, Any]] | None] = asyncio.Queue()
+        self._waiting = 0  # bytes of them
         self._ended = asyncio.Event()
         self._last = 0
         self._task: asyncio.Task[None] | None = None
@@ -86,7 +87,7 @@ class SocketPeer:
             raise HostUnreachable("the daemon closed the connection", str(error)) from error
         try:
             version = control.shared_version(*control.greeting(_object(line)).protocol)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ProtocolMismatch("what answers is no OpAgent daemon", "", "opagent daemon status") from error
         self._task = asyncio.create_task(self._read(), name="peer")
         hello = {"client": program, "version": VERSION, "protocol": version, "pid": os.getpid()}
@@ -115,7 +116,9 @@ class SocketPeer:
 
     async def notes(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         while (note := await self._notes.get()) is not None:
-            yield note
+            size, method, params = note
+            self._waiting -= size
+            yield method, params
         self._notes.put_nowait(None)
 
     # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -124,17 +127,18 @@ class SocketPeer:
         try:
             while data := await self._reader.read(1 << 16):
                 for line in self._framer.feed(data):
-                    self._take(jsonrpc.decode(line))
-                if self._framer.dropped or self._notes.qsize() > WAITING:
+                    self._take(jsonrpc.decode(line), len(line))
+                if self._framer.dropped or self._notes.qsize() > WAITING or self._waiting > WAITING_BYTES:
                     return
         except OSError:
             pass  # the same as its end
         finally:
             self._end()
 
-    def _take(self, message: jsonrpc.Message) -> None:
+    def _take(self, message: jsonrpc.Message, size: int) -> None:
         if isinstance(message, jsonrpc.Notification):
-            self._notes.put_nowait((message.method, message.params))
+            self._notes.put_nowait((size, message.method, message.params))
+            self._waiting += size
         elif isinstance(message, jsonrpc.Response | jsonrpc.Failure) and message.id is not None:
             answer = self._answers.get(message.id)
             if answer is None or answer.done():

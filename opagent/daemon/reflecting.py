@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from opagent.errors import OpAgentError
 from opagent.remote.link import LinkState
-from opagent.remote.seam import Phase, Question
+from opagent.remote.seam import Phase
 from opagent.target import Target
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 
 
 async def begin(host: Host, directory: str, there: Target) -> None:
-    """The conversation files of `there` stand in the directory from now on. Why not, is logged."""
+    """The conversation files of `there` stand in the directory from now on, and no others. Why not, is logged."""
     try:
+        if host.mirrors.other(directory, there.machine, there.path or "~"):  # its binding leads to another place now
+            await host.mirrors.end(directory)
         await host.mirrors.begin(directory, there.path or "~", None, there.machine)
     except (OpAgentError, OSError) as error:
         log.warning("%s is no mirror of %s: %s", directory, there, error)
@@ -39,11 +41,10 @@ def moved(host: Host, reached: Reached) -> None:
 
 async def _again(reached: Reached) -> None:
     """It was there a moment ago, so it is dialed until it is there again."""
-    await reached.link.up(_nobody, _silent, patient=True)
-
-
-async def _nobody(_: Question) -> None:
-    return None
+    try:
+        await reached.link.up(None, _silent, patient=True)
+    except OpAgentError as error:
+        log.info("%s is not dialed again: %s", reached.record.name, error)
 
 
 def _silent(_: Phase) -> None:

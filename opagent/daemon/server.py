@@ -81,16 +81,17 @@ class Client:
         return [each for each in self.subscriptions.values() if each.live and each.wants(event) and (each.all or not held)]
 
     def deliver(self, event: Event, line: bytes, held: bool) -> None:
-        """Send the event to whoever of this client's subscriptions wants it; once."""
-        for subscription in self.wanting(event, held):
-            if self.unread > control.UNREAD_LIMIT:
+        """Send the event to whoever of this client's subscriptions wants it; once for all of them."""
+        wanting = self.wanting(event, held)
+        if self.unread > control.UNREAD_LIMIT:
+            for subscription in wanting:
                 del self.subscriptions[subscription.topic]
                 note = {"conversation": subscription.topic, "seq": subscription.after}
                 self.send(jsonrpc.encode(jsonrpc.Notification("lagging", note)))
-                continue
-            subscription.saw(event)
+        elif wanting:
+            for subscription in self.wanting(event, held=False):
+                subscription.saw(event)
             self.send(line)
-            return
 
 
 def encode_event(event: Event) -> bytes:
@@ -165,7 +166,7 @@ class Server:
         while held := self._held.get(topic):
             await held.over.wait()
         last = self.journal.last_journal() if topic == "*" else self.journal.last_seq(ConversationId(topic))
-        subscription = Subscription(topic, last if after is None else after)
+        subscription = Subscription(topic, last if after is None else min(after, last))  # more than there is: the log was lost
         client.subscriptions[topic] = subscription
         if last <= subscription.after:
             subscription.live = True
@@ -193,6 +194,9 @@ class Server:
     async def _send_older(self, client: Client, subscription: Subscription) -> None:
         count = _PAGE
         while client.subscriptions.get(subscription.topic) is subscription:
+            if held := self._held.get(subscription.topic):  # it is committed, and not to be told yet
+                await held.over.wait()
+                continue
             if subscription.topic == "*":
                 page = self.journal.after_any(subscription.after, count)
             else:

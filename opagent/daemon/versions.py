@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opagent.daemon import recollection
+from opagent.daemon.guests import Guests
 from opagent.daemon.inbox import Foreign
 from opagent.daemon.standing import Standing
 from opagent.daemon.subject import Subject
@@ -71,7 +72,7 @@ class Versions:
         self._held: list[Path] = []  # saves that came out of the file, until a durable version holds them
         self._busy_until = 0.0  # somebody keeps it open for writing, and each look takes seconds
         self._rested = False  # this daemon has had the memory before
-        self._guests: list[bytes] = []  # lines that a mirror brought, and no editor here is known to have loaded
+        self._guests = Guests()
 
     @property
     def gone(self) -> bool:
@@ -161,11 +162,9 @@ class Versions:
             return
         brought = self.subject.brought(stamp)
         before, words = memory.content(), memory.draft()
-        loaded = not {line.strip() for line in self._guests}.isdisjoint(lines(save))
-        guests, self._guests = self._guests, []
-        memory.records.shown(guests if loaded else ())
+        memory.records.shown(self._guests.loaded(save))
         merged = merge(memory, save, displaced, brought, self.subject.switched(stamp) if brought else 0)
-        memory.records.shown(guests)  # an editor that was behind takes them out once, and they come back
+        memory.records.shown(self._guests.late(self.subject.shared.clock()))
         changed = bool(merged.facts) and not merged.stop and retold(before, merged.content, memory.tag)
         await self._take(save, Heard(merged, words, brought, changed))
         self.subject.learn(memory.document.regions[0].raw)
@@ -182,7 +181,7 @@ class Versions:
         content = save.content if reverts else rebased(save.base, save.content, before, memory.tag)
         records, kept = memory.records, set(lines(save.content))
         records.shown([line for line in lines(save.base) if line not in kept])  # it had them: what it took out is taken out
-        cannot = unseen(save.base, before, words, memory.tag, records.raws())
+        cannot = unseen(save.base, before, words, memory.tag, records.sent())
         new = [line for line in cannot if line_digest(line) not in records.unseen]
         records.watch(new)
         merged = merge(memory, content, git=reverts)
@@ -191,10 +190,8 @@ class Versions:
             await self.subject.keep(save.content)
             return _DAMAGED
         after = memory.content()
-        self._guests += unseen(before, after, memory.draft(), memory.tag)
-        standing = set(lines(after))
-        self._guests = [line for line in self._guests if line.strip() in standing]
-        records.watch(self._guests)
+        new = unseen(before, after, memory.draft(), memory.tag)
+        records.watch(self._guests.come(new, after, self.subject.shared.clock()))
         changed = bool(merged.facts) and retold(before, merged.content, memory.tag)
         await self._take(save.content, Heard(merged, words, save.brought, changed))
         self.subject.learn(memory.document.regions[0].raw)

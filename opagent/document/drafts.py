@@ -46,10 +46,9 @@ def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | Non
     kept = [line for line in (*left, *([] if raws else unshown)) if line.strip() not in there and not asks(line)]
     text = parted.draft
     if elsewhere or kept:
-        head = [*moved, b""] if moved else []
-        text = with_gesture(
-            b"\n".join((*head, said.text, *kept)), Said(Gesture.NONE, b"") if elsewhere else said, save.document.eol
-        )
+        eol, head = save.document.eol, [*moved, b""] if moved else []
+        text = eol.join(part.removesuffix(eol[:-1]) for part in (*head, said.text, *kept))
+        text = with_gesture(text, Said(Gesture.NONE, b"") if elsewhere else said, eol)
     asked, stays = read(save.draft).gesture, read(text).gesture
     counts = asked is stays is Gesture.NONE or (not elsewhere and stays is not Gesture.NONE and (stays.sends or asked.commands))
     anew = bool(elsewhere or kept or raws or save.cut or theirs != save.noteless)
@@ -57,13 +56,13 @@ def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | Non
 
 
 def _raws(memory: Memory, save: Save, theirs: bytes, replies: Replies) -> dict[str, bytes]:
-    """The drafts that became messages after the editor loaded the file: as they were first, or as a stale editor made them."""
+    """The drafts that became messages after the editor loaded the file: as a stale editor made them, or as they were first."""
     shown = set(lines(theirs)) | replies.held
     found = {}
     for name in (*save.parted, *save.restored):
         kept = memory.records.known(name)
         if kept.raw:
-            forms = (kept.raw, kept.reworded) if kept.reworded else (kept.raw,)
+            forms = (kept.reworded, kept.raw) if kept.reworded else (kept.raw,)
             found[name] = max(forms, key=lambda raw: sum(line in shown for line in lines(raw) if is_text(line)))
     return found
 
@@ -118,9 +117,15 @@ def amended(memory: Memory, save: Save, replies: Replies, ours: bytes, theirs: b
     kept = _unshown(memory, save, ours, replies) if ours != theirs else []
     if not kept:
         return theirs
-    text, eol = theirs.rstrip(), save.document.eol
+    text, eol = _without_end(theirs), save.document.eol
     head = [text] if text else []
     return eol.join((*head, *(line.rstrip(b"\r") for line in kept), b"")) + theirs[len(text) :].removeprefix(eol if text else b"")
+
+
+def _without_end(text: bytes) -> bytes:
+    """Without blank lines at its end, and the end of its last line; blanks before that are typed."""
+    last = len(text.rstrip())
+    return text[: text.find(b"\n", last)].rstrip(b"\r") if last and b"\n" in text[last:] else text if last else b""
 
 
 def _parted(memory: Memory, raws: Mapping[str, bytes], base: bytes, theirs: bytes, replies: Replies, eol: bytes) -> Split:
@@ -131,6 +136,10 @@ def _parted(memory: Memory, raws: Mapping[str, bytes], base: bytes, theirs: byte
     shown = set(lines(theirs)) | replies.held
     sent = {name: raw for name, raw in raws.items() if any(line.strip() in shown for line in texts[name])}  # typed in this editor
     held = {line.strip() for name in sent for line in texts[name] if line_digest(line) in memory.records.unseen}
+    for name in sent:
+        kept = memory.records.known(name)
+        added = {line for line in lines(kept.reworded) if is_text(line)}.difference(lines(kept.raw))
+        held |= added if added.isdisjoint(shown) else set()  # another stale editor put them in, and this one never saw them
     found = split(sent, base, theirs, replies.held | held)
     said, before = read(theirs), read(base)
     more = gestures(theirs) > sum(map(gestures, raws.values())) + gestures(base)

@@ -13,7 +13,7 @@ from typing import Any
 
 from opagent.document.draft import is_text, less, note_of, noted, read, unmerged, without_gesture, without_notes
 from opagent.document.edit import Document, Opening, load
-from opagent.document.lines import line_digest, lines
+from opagent.document.lines import digest, line_digest, lines
 from opagent.document.parse import Part, Region, scan
 from opagent.document.records import Fact, Kept, Records
 
@@ -142,10 +142,21 @@ class Memory:
         self.document = self.document.redraft(self.person, text, self.notice)
 
     def rescue(self, content: bytes) -> bool:
-        """A save that a daemon took out of the file and did not live to merge: lines of its draft that stand nowhere are kept."""
+        """A save that a daemon took out of the file and did not live to merge: lines of a person that stand nowhere are kept."""
+        if self.records.is_version(content):
+            return False  # what persons wrote in it was merged before
         found = load(content, self.zone, self.tag)
         since = [raw for name, raw in self.records.raws() if found.region(name) is None]  # what was sent after that save
-        return self._keep(less(self.draft_of(found), b"\n".join(since).split(b"\n")).split(b"\n"))
+        draft = less(self.draft_of(found), b"\n".join(since).split(b"\n"))
+        turns = [region for region in found.regions if region.part.turn]
+        texts = [region.tail for region in turns[:-1]]  # the last one's is in the draft
+        texts += [region.body for region in turns if region.part is Part.MESSAGE and self._unknown(region)]
+        return self._keep(b"\n".join((draft, *texts)).split(b"\n"))
+
+    def _unknown(self, message: Region) -> bool:
+        """Whether it has words that were never written."""
+        kept = self.kept.get(message.id)
+        return kept is not None and digest(message.body) not in kept.states
 
     def remind(self, disk: bytes) -> None:
         """After a restart without the last version: lines that no save has shown yet were only there, and in the log.

@@ -31,8 +31,9 @@ def rebased(base: bytes, save: bytes, current: bytes, tag: str) -> bytes:
     """
     if base in (b"", current) or save in (base, current):
         return current if save == base else save
-    old, now = _by_id(scan(base, tag)), _by_id(scan(current, tag))
-    regions = [found for region in scan(save, tag) if (found := _renewed(old.get(region.id), region, now.get(region.id)))]
+    old, mine, now = (_by_id(scan(content, tag)) for content in (base, save, current))
+    draft = _touched_draft(old, mine)
+    regions = [found for name, region in mine.items() if (found := _renewed(old.get(name), region, now.get(name), name in draft))]
     _put_back(regions, old, now)
     content = join(tuple(regions))
     same = [region.id for region in scan(content, tag)] == [region.id for region in regions]
@@ -43,8 +44,16 @@ def _by_id(regions: Iterable[Region]) -> dict[str, Region]:
     return {region.id: region for region in regions}
 
 
-def _renewed(old: Region | None, mine: Region, now: Region | None) -> Region | None:
-    """None: it was deleted there, and nobody touched it here."""
+def _touched_draft(old: dict[str, Region], mine: dict[str, Region]) -> tuple[str, ...]:
+    """The regions that a draft stands in, where its person changed any of it: half of a draft of then is none of now."""
+    names = tuple(name for name, region in old.items() if region.part in (Part.REPLY, Part.NEXT))[-2:]
+    whole = [[(region.tail, region.part is Part.NEXT and region.body) for name in names if (region := each.get(name))]
+             for each in (old, mine)]  # fmt: skip
+    return names if whole[0] != whole[1] else ()
+
+
+def _renewed(old: Region | None, mine: Region, now: Region | None, draft: bool) -> Region | None:
+    """None: it was deleted there, and nobody touched it here. `draft`: it is part of one that was changed."""
     if old is None or old.part is not mine.part:
         return mine
     if now is None:
@@ -54,8 +63,9 @@ def _renewed(old: Region | None, mine: Region, now: Region | None) -> Region | N
         fronts = [region.body[:cut] for region, cut in zip((old, mine, now), cuts, strict=True)]
         texts = [region.body[cut:] for region, cut in zip((old, mine, now), cuts, strict=True)]
         return replace(mine, body=favoured(merge_text(*fronts)) + _chosen(*texts))
-    tail = _chosen(old.tail, mine.tail, now.tail)
-    if mine.body != old.body or mine.close != old.close:  # with the end that it had: it says how far the editor had loaded it
+    tail = mine.tail if draft else _chosen(old.tail, mine.tail, now.tail)
+    if (draft and mine.part is Part.NEXT) or mine.body != old.body or mine.close != old.close:
+        # with the end that it had: it says how far the editor had loaded it
         return replace(mine, tail=tail)
     return replace(mine, body=now.body, close=now.close, tail=tail)
 
@@ -82,14 +92,14 @@ def _put_back(regions: list[Region], old: dict[str, Region], now: dict[str, Regi
 
 
 def unseen(base: bytes, current: bytes, draft: bytes, tag: str, sent: Iterable[tuple[str, bytes]] = ()) -> list[bytes]:
-    """Lines of persons that the editor of a save made of `base` cannot have deleted.
+    """Lines of persons that the editor of a save made of `base` cannot have deleted; where it is unknown (empty), all.
 
     `draft`: as it stands in `current`; `sent`: messages and the drafts that they were made of.
     """
     shown, old = set(lines(base)), _by_id(scan(base, tag))
     texts = [draft, *(raw for name, raw in sent if name not in old)]
     for region in scan(current, tag):
-        if region.id not in old or region == old[region.id]:
+        if base and (region.id not in old or region == old[region.id]):
             continue  # that is not in the save at all, or as it was
         texts += [region.tail] if region.part is Part.REPLY else [_spoken(region)] if region.part is Part.MESSAGE else []
     found = (line for text in texts for line in text.split(b"\n"))
@@ -137,14 +147,14 @@ def step(known: Known, here: str | None, there: str | None) -> Step:
 def origin(save: bytes, versions: Iterable[bytes]) -> bytes:
     """Of versions that stood in the file, newest first, the one that the editor of a save had loaded as far as can be told.
 
-    Of a newer version it would have some line that the older one lacks; in doubt it is the older one: then nothing that is
-    new since counts as deleted.
+    Of a newer version it would have some line that the older one and the last of all, which it is known to have had, lack; in
+    doubt, and where none was added, it is the older one: then nothing that is new since counts as deleted.
     """
     kept = list(versions)
-    held = set(lines(save))
+    held = set(lines(save)).difference(lines(kept[-1]) if kept else ())
     for newer, older in pairwise(kept):
         added = {line for line in lines(newer) if has_text(line)}.difference(lines(older))
-        if not added or not added.isdisjoint(held):
+        if not added.isdisjoint(held):
             return newer
     return kept[-1] if kept else b""
 

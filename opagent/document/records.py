@@ -210,6 +210,11 @@ class Records:
         """The drafts that became messages, wherever those are now."""
         return [(name, kept.raw) for name, kept in (self._gone | self.parted | self.kept).items() if kept.raw]
 
+    def sent(self) -> list[tuple[str, bytes]]:
+        """The same, with what stale editors have put into them since."""
+        known = (self._gone | self.parted | self.kept).items()
+        return [(name, b"\n".join((kept.raw, kept.reworded))) for name, kept in known if kept.raw]
+
     def known(self, name: str) -> Kept:
         """The record of a region that the log names, wherever that is now."""
         return self.kept.get(name) or self.parted.get(name) or self._gone.setdefault(name, Kept())

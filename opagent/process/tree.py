@@ -21,7 +21,8 @@ from opagent.model import ProcessId
 MARKER = "OPAGENT_PROCESS"
 NO_MARK = -1
 SWEEP_DEADLINE = 5.0  # seconds; a killed process lives on only while the kernel waits for a device
-LOOKS = 6  # that find nothing, where somebody forked during each of them, or was replacing its program
+LOOKS = 6  # that find nothing, where somebody forked during each of them
+_EXEC = 1.0  # seconds, longer than a process replaces its program
 _KTHREADD = 2  # the parent of the kernel's own threads
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Table:
     def __init__(self) -> None:
         self.here, self.session = os.getpid(), os.getsid(0)
         self.rows = {row.pid: row for name in os.listdir("/proc") if name.isdigit() and (row := _row(name))}
-        self.unsure: set[tuple[int, int]] = set()  # (pid, start) without an environment: in an exec, or started so
+        self.unsure: set[tuple[int, int]] = set()  # (pid, start): in the middle of an exec, or started like that
         self._markers: dict[int, str | None] = {}
         self._marks: dict[int, int] = {}
         self._children: dict[int, list[int]] = {}
@@ -103,10 +104,10 @@ class Table:
     def marker(self, pid: int) -> str | None:
         """The value of OPAGENT_PROCESS it was started with; None also for a foreign process and a zombie."""
         if pid not in self._markers:
-            self._markers[pid] = marker(pid)
-            row = self.rows.get(pid)
-            known = self._markers[pid] is not None or row is None or row.state == "Z" or _KTHREADD in (pid, row.parent)
-            if row is not None and not known and _bare(pid):
+            environment, row = _read(f"/proc/{pid}/environ"), self.rows.get(pid)
+            self._markers[pid] = _marked(environment)
+            lives = row is not None and row.state != "Z" and _KTHREADD not in (pid, row.parent)
+            if row is not None and lives and not environment and _replacing(pid):
                 self.unsure.add((pid, row.start))
         return self._markers[pid]
 
@@ -143,17 +144,17 @@ def boot_id() -> str:
 
 def marker(pid: int) -> str | None:
     """The value of OPAGENT_PROCESS in the environment the process was started with; None also for a foreign process."""
-    match = _MARKED.search(_read(f"/proc/{pid}/environ"))
+    return _marked(_read(f"/proc/{pid}/environ"))
+
+
+def _marked(environment: bytes) -> str | None:
+    match = _MARKED.search(environment)
     return match[1].decode(errors="replace") if match else None
 
 
-def _bare(pid: int) -> bool:
-    """Whether the process is one of ours to look at and shows no environment at all."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            return not file.read(1)
-    except OSError:
-        return False
+def _replacing(pid: int) -> bool:
+    """Whether a process that just showed no environment is, or was then, in the middle of an exec."""
+    return not _read(f"/proc/{pid}/cmdline") or bool(_read(f"/proc/{pid}/environ"))
 
 
 def speaks_for_an_agent(pid: int) -> bool:
@@ -222,10 +223,11 @@ async def _until_none(look: Callable[[Table], list[Row]], within: float) -> int:
     """Look and kill until a look finds nothing although no process was born meanwhile.
 
     A pass takes milliseconds, and what forks and leaves all the time may have another pid at each moment of it. A process that
-    is replacing its program shows no environment for a moment, so nobody can say whose it is.
+    is replacing its program shows no environment meanwhile, so nobody can say whose it is.
     """
     end, pause, empty, left = time.monotonic() + within, 0.001, 0, [Row(0, 0, "", 0, 0, 0)]
     unsure: set[tuple[int, int]] = set()
+    patient = time.monotonic() + _EXEC
     while empty < LOOKS:
         if time.monotonic() > end:
             log.warning("processes that cannot be killed: %s", sorted(row.pid for row in left))
@@ -236,11 +238,11 @@ async def _until_none(look: Callable[[Table], list[Row]], within: float) -> int:
             unsure = table.unsure - _started_bare
             if not left and not unsure and before == _newest():
                 break
-            empty = 0 if left else empty + 1
+            empty = 0 if left or (unsure and time.monotonic() < patient) else empty + 1
         _kill(left)
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.05)
-    _started_bare.update(unsure)  # no exec takes that long
+    _started_bare.update(unsure)
     return 0
 
 

@@ -126,7 +126,7 @@ async def bootstrap(
                 raise error.explained(wanted.name) from None
             else:
                 lacking = error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             hint = f"opagent host check {wanted.name}"
             raise HostUnfit(f"{wanted.name} answers what we do not understand", f"{error!r}", hint) from error
         finally:

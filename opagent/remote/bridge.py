@@ -81,8 +81,11 @@ class Bridge:
 
     async def greets(self) -> None:
         """See that a daemon answers there. Raises HostUnreachable when none does, OSError."""
-        self._ready = await _greeted(await self.stream())
-        self.greeting = self._ready.greeting
+        found = await _greeted(await self.stream())
+        before, self._ready = self._ready, found
+        self.greeting = found.greeting
+        if before is not None:  # nobody came for it
+            before.close()
 
     async def lost(self) -> str:
         """Waits for the end of the connection, and says why."""

@@ -22,6 +22,7 @@ class Channels:
         self._first: int | None = mux.FIRST
         self._writing = asyncio.Lock()
         self._lost: str | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._add(mux.FIRST)
 
     async def run(self) -> None:
@@ -66,7 +67,18 @@ class Channels:
                 await self._stream.write(self._mux.outgoing())
 
     def forget(self, channel: int) -> None:
+        """The other side hears of it at once: it keeps a client for as long as it does not."""
         self._channels.pop(channel, None)
+        if self._mux.waiting and self._telling is None:
+            self._telling = asyncio.create_task(self._tell(), name="channel closed")
+
+    async def _tell(self) -> None:
+        try:
+            await self.flush()
+        except ConnectionError:
+            pass  # then it hears of the end of all
+        finally:
+            self._telling = None
 
     def _came(self, event: mux.Event) -> None:
         channel = self._channels.get(event.channel)

@@ -12,7 +12,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opagent.errors import HostKeyRefused, HostRefused, HostUnfit, HostUnreachable, OpAgentError
 from opagent.remote.seam import Ask, Phase, Question, Tell
@@ -40,7 +40,7 @@ class LinkState(enum.Enum):
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    ask: Ask
+    ask: Ask | None
     tell: Tell
     patient: bool
     done: asyncio.Future[Bridge]
@@ -63,8 +63,11 @@ class Link:
 
     # ---- wanting it ------------------------------------------------------------------------------------------------------
 
-    async def up(self, ask: Ask, tell: Tell, patient: bool = False) -> Bridge:
-        """The bridge, once it stands. `patient`: waits through losses; else raises what the next attempt raises."""
+    async def up(self, ask: Ask | None, tell: Tell, patient: bool = False) -> Bridge:
+        """The bridge, once it stands. `patient`: waits through losses; else raises what the next attempt raises.
+
+        `ask` None: there is nobody who could answer a question.
+        """
         if self.bridge is not None:
             return self.bridge
         waiter = _Waiter(ask, tell, patient, asyncio.get_running_loop().create_future())
@@ -208,8 +211,18 @@ class Link:
         self._changed()
 
     async def _asks(self, question: Question) -> str | None:
-        """The one who came last is asked: most likely they sit there."""
-        return await self._waiters[-1].ask(question) if self._waiters else None
+        """The one who came last is asked: most likely they sit there. Who leaves without an answer is waited for no longer."""
+        while asked := next((waiter for waiter in reversed(self._waiters) if waiter.ask and not waiter.done.done()), None):
+            assert asked.ask is not None
+            asking = asyncio.ensure_future(asked.ask(question))
+            either: set[asyncio.Future[Any]] = {asking, asked.done}
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if asking.done():
+                    return asking.result()
+            finally:
+                asking.cancel()
+        return None
 
     def _tells(self, phase: Phase) -> None:
         for waiter in self._waiters:

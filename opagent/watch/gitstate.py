@@ -52,7 +52,7 @@ def switched(path: str, saved_at_ns: int, before: float = BEFORE) -> int:
     """In which second (of the epoch) git last put another version of the tree there, since shortly before the save; else 0."""
     directory = _git_directory(os.path.dirname(os.path.abspath(path)))
     try:
-        with open(os.path.join(directory, "logs/HEAD"), "rb") as file:
+        with open(os.path.join(directory or os.devnull, "logs/HEAD"), "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             times = [int(found[1]) for found in _SWITCHES.finditer(file.read())]
     except OSError:

@@ -47,9 +47,9 @@ class Machine:
     def conversations(self) -> Path:
         return self.directory / "conversations"
 
-    def mirror(self, other: Machine) -> None:
-        """Its directory mirrors that of the other, from its next start on."""
-        self.mirrors.append(f"{self.directory}|{other.socket}|{other.directory}|{other.name}")
+    def mirror(self, other: Machine, line: Path | None = None) -> None:
+        """Its directory mirrors that of the other, from its next start on; over the socket `line`."""
+        self.mirrors.append(f"{self.directory}|{line or other.socket}|{other.directory}|{other.name}")
 
     def start(self) -> None:
         module = "tests.doubles.mirror_daemon" if self.mirrors else "opagent.daemon.main"

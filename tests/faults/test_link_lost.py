@@ -9,17 +9,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opagent.client import Client
-from opagent.elsewhere import Elsewhere
+from opagent.elsewhere import Elsewhere, dialing
 from opagent.errors import HostUnreachable
 from opagent.model import Event
 from tests.doubles.far import Far, far, followed, kill, words
-from tests.doubles.patience import until
+from tests.doubles.patience import PATIENCE, until
 
 COUNTED = "".join(f"{number} " for number in range(1, 41))
 SLOW = "/slow 40 0.05"
@@ -208,6 +209,23 @@ def test_a_viewer_that_does_not_read_holds_up_nobody(there: Far, client: Elsewhe
         assert followed(stale, turns[-1], late) == "done"
     assert _whole(events) and _whole(seen) and _whole(late)
     assert [event.seq for event in late] == [event.seq for event in events if event.seq >= late[0].seq]
+
+
+def test_many_who_come_at_once_share_one_socket(there: Far) -> None:
+    """Each gets the path of it; a second one under the same name would never be given back."""
+    with Client("test") as first:
+        first.request("link/open", {"machine": "there", **dialing()}, PATIENCE)  # what travels once is there
+        first.request("host/add", {"name": "there"})  # and the link is given back
+
+        def come(_: int) -> str:
+            with Client("test") as client:
+                return str(client.request("link/open", {"machine": "there", **dialing()}, PATIENCE)["socket"])
+
+        with ThreadPoolExecutor(8) as threads:
+            (path,) = set(threads.map(come, range(8)))
+        daemon = there.daemon_here()
+        assert daemon is not None
+        assert [each.laddr for each in daemon.net_connections("unix")].count(path) == 1
 
 
 # ---- longer than the keep-alive (--long) ---------------------------------------------------------------------------------

@@ -215,9 +215,10 @@ def test_answers_that_never_come(there: Far) -> None:
         event(1, "text", {}, seq="many"),
         event(1, "text", {}, conversation=None) | {"params": {"kind": "text"}},
         b"\xff\xfe no json\n",
+        b"[" * 100_000 + b"\n",
         b"x" * (17 * 2**20),
     ],
-    ids=["body", "seq", "fields", "bytes", "endless"],
+    ids=["body", "seq", "fields", "bytes", "brackets", "endless"],
 )
 def test_what_is_no_message_is_one_error(there: Far, bad: Any) -> None:
     there.after["workspace/join"] = [bad]

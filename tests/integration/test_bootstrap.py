@@ -10,15 +10,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from opagent import control
+from opagent.remote import mux
 from opagent.remote.bootstrap import Facts, Landed, Wanted, attach, bootstrap, facts_from_json
+from opagent.remote.bridge import Bridge, _greeted
 from opagent.remote.channels import Channels
 from opagent.remote.payload import payload
 from opagent.remote.seam import Phase, Stream
 from tests.doubles.local_shell import LocalShell, machine, on
-from tests.doubles.patience import PATIENCE
+from tests.doubles.patience import PATIENCE, until
 
 
 class Talk:
@@ -39,6 +42,7 @@ class Talk:
 
     async def greet(self) -> control.Greeting:
         greeting = control.greeting(await self.line())
+        self.daemon = greeting.daemon
         await self.ask("hello", client="test", version="0", protocol=control.PROTOCOL, pid=os.getpid())
         return greeting
 
@@ -153,3 +157,50 @@ def test_facts_are_remembered_as_json(there: dict[str, str]) -> None:
     assert facts_from_json(json.loads(json.dumps(facts.as_json()))) == facts
     with pytest.raises(ValueError, match="socket"):
         facts_from_json({key: value for key, value in facts.as_json().items() if key != "socket"})
+
+
+# ---- what is given back ----------------------------------------------------------------------------------------------------
+
+
+def _sockets(pid: int) -> list[object]:
+    """Connections that a daemon serves, looked at from outside: a question would be traffic on the stream."""
+    return [each for each in psutil.Process(pid).net_connections("unix") if each.laddr.endswith("daemon.sock")][1:]
+
+
+async def _connected(talk: Talk, count: int) -> None:
+    """Until the daemon there serves so many clients."""
+    async with asyncio.timeout(PATIENCE):
+        while (await talk.ask("daemon/status"))["clients"] != count:  # noqa: ASYNC110  (nobody tells)
+            await asyncio.sleep(0.01)
+
+
+def test_a_channel_that_is_closed_is_closed_there_too(there: dict[str, str]) -> None:
+    """Although nothing else is said after it: the daemon there keeps a client, and all it follows, for as long."""
+
+    async def work(connection: LocalShell) -> None:
+        landed = await bootstrap(connection, payload(), quiet)
+        async with channels(landed) as made:
+            stays = Talk(await made.open())
+            await stays.greet()
+            leaves = Talk(await made.open())
+            await leaves.greet()
+            leaves.stream.close()
+            await asyncio.to_thread(until, lambda: len(_sockets(stays.daemon)) == 1)
+
+    on(there, work)
+
+
+def test_streams_that_were_looked_at_and_not_used_are_given_back(there: dict[str, str]) -> None:
+    """Each client that comes back after a loss looks whether the daemon there answers."""
+
+    async def work(connection: LocalShell) -> None:
+        landed = await bootstrap(connection, payload(), quiet)
+        async with channels(landed) as made:
+            talk = Talk(await made.open())
+            await talk.greet()
+            bridge = Bridge(connection, landed.facts, made, await _greeted(await made.open()), Wanted())
+            for _ in range(mux.CHANNELS):
+                await bridge.greets()
+            await _connected(talk, 2)  # the last one is ready for whoever comes
+
+    on(there, work)

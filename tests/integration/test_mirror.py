@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from opagent import control, files, paths
 from tests.doubles.machines import Machine, Pair, paired
-from tests.doubles.patience import until
+from tests.doubles.patience import PATIENCE, until
 from tests.doubles.sheet import BOX, Sheet
+from tests.doubles.unixline import unix_line
+from tests.integration.conftest import Talk
 
 
 @pytest.fixture
@@ -101,6 +107,25 @@ def test_what_is_typed_while_the_other_side_is_away_is_merged_on_its_return(pair
         text = pair.agree(sheet, "before", "typed here", "typed there")
         assert [text.count(words) for words in ("before", "typed here", "typed there")] == [1, 1, 1]
         sheet.sent_only()
+
+
+def test_an_editor_here_that_never_reloads_takes_out_nothing_of_there(pair: Pair) -> None:
+    sheet = pair.create()
+    pair.agree(sheet)
+    other = pair.other(sheet)
+    pair.there.stop()
+    other.type("typed there")
+    sheet.type("typed here")
+    buffer = sheet.text()
+    pair.there.start()
+    with pair.there.client() as client:
+        sheet.talk.client = pair.talk.client = client
+        pair.agree(sheet, "typed here", "typed there")
+        for number in range(3):
+            buffer = buffer.replace("typed here\n", f"typed here\nand more {number}\n")
+            sheet.save(buffer)
+            text = pair.agree(sheet, "typed here", "typed there", f"and more {number}")
+        assert [text.count(words) for words in ("typed here", "typed there", "and more 0")] == [1, 1, 1]
 
 
 def test_what_is_sent_while_the_other_side_is_away_is_sent_on_its_return_once(pair: Pair) -> None:
@@ -222,3 +247,100 @@ def test_two_mirrors_of_one_directory(pair: Pair, home: Path) -> None:
         pair.agree(second)
     finally:
         third.stop()
+
+
+# ---- losses in an awkward moment -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_typed_after_the_answer_to_a_new_file_was_lost(home: Path) -> None:
+    """It was made there and sent; the file here has more by the time it is asked again."""
+    here, there = Machine(home, "a"), Machine(home, "b")
+    with unix_line(home / "line.sock", there.socket) as line:
+        here.mirror(there, line.path)
+        there.start()
+        here.start()
+        try:
+            with there.client() as client:
+                Pair(here, there, client).create()  # it is there: the watch has begun
+            (there.directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
+            line.lose_answer(b"document/create")
+            path = here.conversations / "coffee.md"
+            path.write_text("one cup\n\n/send\n")
+            far = until(
+                lambda: next((each for each in there.conversations.glob("*.md") if "echo: one cup" in each.read_text()), None)
+            )
+            path.write_text("one cup\nwith milk\n\n/send\n")
+            line.up()
+            until(lambda: far.read_text() == path.read_text() and "with milk" in far.read_text())
+            assert far.read_text().count("with milk") == 1 and far.read_text().count("echo: one cup") == 1
+        finally:
+            here.stop()
+            there.stop()
+
+
+def test_a_save_waits_until_the_file_there_is_mended(pair: Pair) -> None:
+    sheet = pair.create()
+    sheet.type("before")
+    pair.agree(sheet, "before")
+    other = pair.other(sheet)
+    whole = other.text()
+    other.save(whole + "<<<<<<< ours\none\n=======\ntwo\n>>>>>>> theirs\n")
+    until(lambda: "git has it unmerged" in str(other.listed()))
+    sheet.type("typed meanwhile")
+    until(lambda: "is not written: git has it unmerged" in pair.here.log())
+    other.save(whole)
+    text = pair.agree(sheet, "before", "typed meanwhile")
+    assert text.count("typed meanwhile") == 1
+
+
+def test_a_directory_that_two_ask_for_at_once_has_one_mirror(talk: Talk, home: Path) -> None:
+    """Two would write the same files."""
+    folder = home / "copies"
+    folder.mkdir()
+    path = files.private_directory(paths.machine_socket("there").parent) / paths.machine_socket("there").name
+    with socket.socket(socket.AF_UNIX) as far, socket.socket(socket.AF_UNIX) as wire:
+        far.bind(str(path))
+        far.listen()
+        far.settimeout(PATIENCE)
+        wire.connect(str(paths.socket()))
+        said = {"directory": str(folder), "machine": "there", "path": "/srv/docs"}
+        hello = {"client": "test", "version": "0", "protocol": control.PROTOCOL, "pid": 1}
+        asked = [("hello", hello), ("mirror/open", said), ("mirror/open", said)]
+        lines = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": body} for number, (method, body) in enumerate(asked)
+        ]
+        wire.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        first, _ = far.accept()
+        with first:
+            for _ in range(20):
+                assert len(talk.client.request("mirror/list")["mirrors"]) == 1
+            far.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                far.accept()
+
+
+def test_a_directory_that_was_removed_is_not_made_again(talk: Talk, home: Path) -> None:
+    folder = home / "copies"
+    folder.mkdir()
+    talk.client.request("mirror/open", {"directory": str(folder), "machine": "there", "path": "/srv/docs"})
+    talk.stop_daemon()
+    shutil.rmtree(folder)
+    assert talk.client.request("daemon/status", {})["pid"]
+    until(lambda: f"{folder} is gone" in paths.daemon_log().read_text())
+    assert not folder.exists()
+
+
+def test_what_stood_in_the_way_is_said_no_longer(pair: Pair) -> None:
+    sheet = pair.create()
+    pair.agree(sheet)
+    whole = sheet.bytes()
+    with pair.here.client() as client:
+
+        def problems() -> list[str]:
+            (mirror,) = client.request("mirror/list")["mirrors"]
+            return [each["problem"] for each in mirror["problems"]]
+
+        sheet.save(b"")
+        until(lambda: problems() == [f"{sheet.path} is empty"])
+        sheet.save(whole)
+        until(lambda: not problems())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.far import daemon_of
+from tests.doubles.far import daemon_of, kill
 from tests.doubles.patience import until
 from tests.doubles.sshd import Sshd, sshd
 from tests.doubles.terminal import run
@@ -158,3 +158,37 @@ def test_a_text_in_a_mirror_that_is_no_conversation(mirror: Path) -> None:
 def test_a_mirror_of_what_is_here(talk: Talk) -> None:
     (talk.directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
     assert run("open", str(talk.directory), "--mirror", "/nowhere", "-m", "hello").returncode == 2
+
+
+def test_the_daemon_there_dies_and_the_connection_stands(notes: Path, there: Sshd) -> None:
+    """The mirror alone finds out: nobody types a command."""
+    assert run("open", str(notes), "-m", "hello").returncode == 0
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    near = notes / "conversations" / far.name
+    text = holds(near, "echo: hello", " done ")
+    kill(daemon_of(str(there.home)))
+    near.write_text(text.replace("- [ ] **Send**", "typed after it\n\n/send\n\n- [ ] **Send**"))
+    holds(near, "echo: typed after it")
+
+
+def test_a_binding_that_leads_to_another_place_now(notes: Path, there: Sshd, talk: Talk) -> None:
+    """What is typed goes where the binding leads, and nothing of the first place goes to the second."""
+    assert run("open", str(notes), "-m", "hello").returncode == 0
+    (first,) = (there.home / "docs/conversations").glob("*.md")
+    near = notes / "conversations" / first.name
+    holds(near, "echo: hello", " done ")
+    (there.home / "plans").mkdir()
+    (there.home / "plans/.agent.yaml").write_text("version: 1\nagent: echo\n")
+    (notes / ".agent.yaml").write_text(f"version: 1\nhost: there:{there.home}/plans\n")
+    shown = talk.client.request("trust/show", {"path": str(notes)})
+    talk.client.request("trust/grant", {"path": shown["path"], "digest": shown["digest"]})
+    assert run("open", str(notes), "-m", "about plans").returncode == 0
+    (second,) = (there.home / "plans/conversations").glob("*.md")
+    mirrored = until(lambda: [path for path in near.parent.glob("*.md") if "echo: about plans" in path.read_text()])
+    text = holds(mirrored[0], " done ")
+    mirrored[0].write_text(text.replace("- [ ] **Send**", "typed on the laptop\n\n/send\n\n- [ ] **Send**"))
+    holds(second, "echo: typed on the laptop")
+    assert near.exists() and "about plans" not in near.read_text()
+    assert [path.name for path in second.parent.glob("*.md")] == [second.name]
+    (mirror,) = talk.client.request("mirror/list")["mirrors"]
+    assert (mirror["path"], mirror["problems"]) == (f"{there.home}/plans", [])

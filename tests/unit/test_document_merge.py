@@ -455,6 +455,34 @@ def test_75_85_stale_buffers(behind: int) -> None:
     assert ids(merged.content) == ids(whole)
 
 
+def test_75_two_stale_editors_that_type_into_one_sent_draft() -> None:
+    """What the first put into the message has never been in the second one's buffer."""
+    made = talk(1)
+    loaded = made.file.replace(BOX, b"one\ntwo\n\n" + BOX)
+    made.save(loaded.replace(BOX, TICKED))
+    made.send(1)
+    made.stream("Answer.\n", 1, "done")
+    made.save(loaded.replace(b"two\n", b"typed by the first\ntwo\n"))
+    made.write()
+    merged = made.save(loaded.replace(b"one\n", b"typed by the second\none\n"))
+    assert [merged.content.count(line) for line in (b"typed by the first", b"typed by the second", b"one\n", b"two\n")] == [1] * 4
+
+
+@pytest.mark.parametrize("where", [b" u0001", b" next"], ids=["margin", "draft"])
+@pytest.mark.parametrize("eol", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+def test_blanks_at_the_end_of_a_line_stay_where_another_line_is_kept_behind_it(eol: bytes, where: bytes) -> None:
+    """Two of them break a line."""
+    made = Talk(HEAD.replace(b"\n", eol))
+    made.exchange(0, b"Question?", "Answer.\n")
+    made.exchange(1, b"Another?", "Answer.\n")
+    place = made.file.index(b"<!-- op:" + TAG.encode() + where)
+    made.save(made.file[:place] + b"kept" + eol + made.file[place:])
+    made.write()
+    made.memory.records.watch([b"kept"])
+    merged = made.save(made.file.replace(b"kept" + eol, b"typed  " + eol + eol))
+    assert b"\ntyped  " + eol + b"kept" + eol in merged.content
+
+
 def test_75_stale_with_the_text_that_was_sent() -> None:
     """It never saw its draft being sent: the text goes back to its message, what is new is the draft, the gesture counts if new."""
     made = talk(1)
@@ -634,6 +662,19 @@ def test_what_an_unmerged_save_held_is_rescued() -> None:
     assert made.memory.rescue(made.file.replace(BOX, b"half a thought\n\n" + TICKED))
     assert read(made.memory.draft()) == read(b"half a thought")
     assert made.save(made.file.replace(BOX, b"other\n\n" + BOX)).content.count(b"half a thought") == 1
+
+
+def test_what_it_held_outside_the_draft_is_rescued_too() -> None:
+    made = talk(2)
+    save = made.file.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
+    save = save.replace(b"Question 1?", b"Question 1?\nand a line more").replace(BOX, b"half a thought\n\n" + BOX)
+    assert made.memory.rescue(save)
+    content = made.write()
+    assert [content.count(line) for line in (b"a margin note\n", b"and a line more\n", b"half a thought\n")] == [1, 1, 1]
+    assert not made.memory.rescue(save)
+    made.save(content.replace(b"a margin note\n", b""))
+    made.write()
+    assert not made.memory.rescue(content), "a version is no save: what was taken out of it since was taken out"
 
 
 def test_what_was_moved_is_known_after_a_restart() -> None:

@@ -95,3 +95,67 @@ def test_only_who_is_patient_goes_on_waiting() -> None:
         assert (link.state, link.why) == (LinkState.LOST, "cut")
 
     asyncio.run(asyncio.wait_for(run(), 30))
+
+
+# ---- questions -------------------------------------------------------------------------------------------------------------
+
+
+def _asking(bridge: _Stands, said: list[str | None]) -> Link:
+    """An attempt that asks one question first."""
+
+    async def build(ask: Ask, tell: Tell) -> Bridge:
+        said.append(await ask(Question("password", "Password: ", True)))
+        return cast(Bridge, bridge)
+
+    return Link(build, lambda: 0.0)
+
+
+async def _person(_: Question) -> str | None:
+    return "secret"
+
+
+async def _away(_: Question) -> str | None:
+    """Somebody who was asked, and thinks."""
+    await asyncio.Event().wait()
+    return None
+
+
+def test_who_is_asked_and_leaves_is_waited_for_no_longer() -> None:
+    async def run() -> None:
+        said: list[str | None] = []
+        link = _asking(_Stands(), said)
+        first = asyncio.create_task(link.up(_person, _tell, patient=True))
+        second = asyncio.create_task(link.up(_away, _tell))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not said
+        second.cancel()
+        await first
+        assert said == ["secret"]
+        link.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_question_goes_to_somebody_who_can_answer() -> None:
+    async def run() -> None:
+        said: list[str | None] = []
+        link = _asking(_Stands(), said)
+        person = asyncio.create_task(link.up(_person, _tell))
+        script = asyncio.create_task(link.up(None, _tell))
+        await asyncio.gather(person, script)
+        assert said == ["secret"]
+        link.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_where_nobody_can_answer_the_answer_is_none() -> None:
+    async def run() -> None:
+        said: list[str | None] = []
+        link = _asking(_Stands(), said)
+        await link.up(None, _tell)
+        assert said == [None]
+        link.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
