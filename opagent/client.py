@@ -43,9 +43,10 @@ class Client:
     def __init__(self, program: str = "cli", start: bool = True) -> None:
         self.greeting: Greeting
         self._program, self._start = program, start
-        self._events: deque[Event] = deque()
+        self._events: deque[tuple[Event, int]] = deque()  # with the bytes that each came in
+        self.waiting = 0  # bytes of events that nobody has taken yet
         self._positions: dict[str, float] = {}  # subscription -> seq (of "*": the journal's) of the last event that was taken
-        self._lagging: set[str] = set()
+        self._lagging: set[str] = set()  # of these nothing is taken until they are asked for again after what was
         self._last_id = 0
         self._agreed = True  # the daemon has answered our `hello`
         self.connections = 0  # how many were made: with the next one, `fileno` may be another or the same number again
@@ -87,9 +88,9 @@ class Client:
                 self._losses.clear()
                 return answer
             except (ConnectionError, TimeoutError) as error:
-                if method == "daemon/stop":
-                    return {"stopping": True}
                 sent = self._agreed
+                if method == "daemon/stop" and sent:
+                    return {"stopping": True}
                 self._lost()
                 if once and sent:
                     why = "the connection was lost before the answer came; it may have happened"
@@ -102,6 +103,7 @@ class Client:
         """
         self._positions[conversation] = math.inf if after is None else after
         last = int(self.request("events/subscribe", self._following(conversation, after))["after"])
+        self._lagging.discard(conversation)
         if after is None or last < after:  # less than we know: the log was lost, count from there
             self._positions[conversation] = last
         return last
@@ -116,9 +118,11 @@ class Client:
         answer = self.request("workspace/join", params, timeout)
         if "after" in answer:
             self._positions[answer["conversation"]["id"]] = int(answer["after"])
+            self._lagging.discard(answer["conversation"]["id"])
         return answer
 
     def unsubscribe(self, conversation: str) -> None:
+        self._lagging.discard(conversation)
         if self._positions.pop(conversation, None) is not None:
             self.request("events/unsubscribe", {"conversation": conversation})
 
@@ -128,14 +132,16 @@ class Client:
         while not self._events:
             try:
                 while self._lagging:
-                    self._resume(self._lagging.pop())
+                    self._resume(next(iter(self._lagging)))
                 left = None if end is None else max(0.0, end - time.monotonic())
                 self._take(self._wire.receive(left))
             except TimeoutError:
                 return None
             except ConnectionError:
                 self._lost()
-        return self._events.popleft()
+        event, size = self._events.popleft()
+        self.waiting -= size
+        return event
 
     def renew(self) -> None:
         """Make a lost connection anew. Raises what making one raises."""
@@ -179,12 +185,21 @@ class Client:
             event = control.event_from_json(params)
             for name, count in ((event.conversation, event.seq), (EVERYTHING, event.journal)):
                 if count > self._positions.get(name, math.inf):
-                    self._positions[name] = count
-                    self._events.append(event)
-                    self._losses.clear()
+                    self._keep(name, count, event)
                     return
         else:
             self.heard(str(message.get("method", "")), params)
+
+    def _keep(self, name: str, count: int, event: Event) -> None:
+        """For `next_event`. While an answer is waited for, nobody takes them: what is too much is asked for again later."""
+        if self.waiting > control.UNREAD_LIMIT:
+            self._lagging.add(name)
+        if name not in self._lagging:
+            size = self._wire.size
+            self._positions[name] = count
+            self._events.append((event, size))
+            self.waiting += size
+            self._losses.clear()
 
     def _resume(self, name: str) -> None:
         position = self._positions.get(name)
@@ -192,6 +207,7 @@ class Client:
             last = self._ask("events/subscribe", self._following(name, int(position)), ASK_DEADLINE).get("after")
             if isinstance(last, int) and last < position:
                 self._positions[name] = last
+        self._lagging.discard(name)  # not before the answer: until then the old subscription may send what lies behind a gap
 
     def _following(self, name: str, after: int | None) -> dict[str, Any]:
         """With the environment: a daemon that has just started knows no PATH, and what we wait for may wait for one."""
@@ -267,6 +283,7 @@ class _Wire:
     def __init__(self, stream: socket.socket) -> None:
         self.stream = stream
         self.broken = False  # half a line was sent: nothing can follow it
+        self.size = 0  # bytes of the message that was received last
         self._buffer = bytearray()
         self._searched = 0
 
@@ -306,6 +323,7 @@ class _Wire:
             self._buffer += part
         line = bytes(self._buffer[:cut])
         del self._buffer[: cut + 1]
+        self.size = cut
         self._searched = 0
         try:
             message = json.loads(line)

@@ -42,7 +42,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "workspace/join": (
         "path, conversation?, which?: new|last|last_or_new, agent?, title?, text?, guest? (takes this turn), request?, follow?, "
         "environment?",
-        "workspace, conversation, turn?, place?, after? (then `event` notifications), or elsewhere (HOST:DIR)",
+        "workspace, conversation, turn?, place?, after? (then `event` notifications), or elsewhere (HOST:DIR), conversation?",
     ),
     "workspace/list": ("", "workspaces: [{workspace, agent, conversations, processes}]"),
     "binding/explain": ("path, agent?, environment?", "workspace, agent, values, capabilities, launch, trust, chain, notices"),
@@ -61,6 +61,10 @@ METHODS: dict[str, tuple[str, str]] = {
     "conversation/text": (
         "conversation, part? (the name of a file beside it that holds older turns)",
         "path, text (at most 4 MiB; null: there is no such part)",
+    ),
+    "conversation/where": (
+        "path (a directory or a conversation's file), environment?",
+        "nothing; of what stands for something on another machine elsewhere (HOST:DIR), of a file also conversation (its id)",
     ),
     "conversation/fork": ("conversation, turn?", "conversation"),
     "conversation/import": (
@@ -85,6 +89,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "document/watch": ("path", "workspace; then `document` notifications {conversation, path, digest}"),
     "mirror/open": ("directory, machine, path (there), conversations?", "directory, folder"),
     "mirror/close": ("directory", "closed (the files stay)"),
+    "mirror/settle": ("path (a conversation's file in a mirror)", "nothing, once what was saved in it is on the other machine"),
     "mirror/list": (
         "",
         "mirrors: [{directory, machine, path, connected, files, waiting: [path], problems: [{path, problem}]}]",

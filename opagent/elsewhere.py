@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opagent import launch
+from opagent import launch, paths
 from opagent.client import ASK_DEADLINE, Client
-from opagent.errors import DaemonUnavailable, OpAgentError, ProtocolMismatch
+from opagent.errors import DaemonUnavailable, HostUnreachable, OpAgentError, ProtocolMismatch
 from opagent.target import typed_here
 
 if TYPE_CHECKING:
@@ -52,6 +52,30 @@ class _Said(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         raise ProtocolMismatch("the daemon there left something out", f"its answer has no {key!r}", "opagent ps -a")
+
+
+class Near(Client):
+    """The daemon of `machine` while a link to it stands: nothing is dialed or waited for. Raises HostUnreachable else."""
+
+    def __init__(self, machine: str) -> None:
+        self._machine = machine
+        super().__init__("completion")
+        self.returns = False
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def _dial(self, end: float) -> socket.socket:
+        stream = launch.dial(paths.machine_socket(self._machine), time.monotonic() + _PAUSE)
+        if stream is None:
+            raise HostUnreachable(f"there is no link to {self._machine}")
+        return stream
+
+    def _introduce(self, wire: _Wire) -> None:
+        try:
+            self._hail(wire)
+        except (ConnectionError, TimeoutError) as error:
+            raise HostUnreachable(f"there is no link to {self._machine}") from error
 
 
 class Elsewhere(Client):

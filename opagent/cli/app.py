@@ -36,6 +36,10 @@ class App:
         self._client: Client | None = None
         self.streams = False  # whether the result is a stream, in which the phases of a link have a place
         self.machine = machine(settings.host).machine if settings.host else ""
+        self._base = settings.directory  # where relative targets begin; of the command's machine
+        there = parse(self._base) if self._base and not os.path.lexists(self._base) else None
+        if there is not None:  # also for a command that names no directory: it is about that machine
+            self._base = self.go(there)
 
     @property
     def client(self) -> Client:
@@ -52,13 +56,20 @@ class App:
         """From now on the command is about that machine. Returns the path there. Raises Usage for a second machine."""
         if self.machine != target.machine and (self.machine or self._client is not None):
             raise Usage("one command, one machine", f"{self.machine or 'here'} and {target.machine}", "opagent --help")
+        if self.here:
+            self._base = ""  # a directory here is none there
         self.machine = target.machine
         return target.path or "~"
+
+    def only_here(self, what: str, hint: str) -> None:
+        """For what concerns this machine only. Raises Usage, with what is typed instead."""
+        if not self.here:
+            raise Usage(f"{what} on this machine only", f"the command is about {self.machine}", hint)
 
     def move(self, name: str) -> None:
         """From now on the command is about the machine of that name: the one here has said that it is there."""
         self.close()
-        self._client, self.machine = None, name
+        self._client, self.machine, self._base = None, name, ""
 
     def _elsewhere(self) -> Client:
         from opagent.cli.crossing import crossed
@@ -122,22 +133,36 @@ class App:
 
         A target on another machine takes the command there: its path as it was written, which is looked at there.
         """
-        base = self.settings.directory
-        there = parse(target or base or "") if not os.path.lexists(target or base or ".") else None
+        stands = self.here and os.path.lexists(os.path.join(self._base, target or "."))
+        there = parse(target) if target and not stands else None
         if there is not None:
             return self.go(there)
         if not self.here:
-            return os.path.join(base, target or "") or "~"
-        if base and (whole := parse(base)) is not None and not os.path.lexists(base):
-            return os.path.join(self.go(whole), target or "")
-        return os.path.abspath(os.path.join(self.settings.directory or ".", os.path.expanduser(target or ".")))
+            return os.path.join(self._base, target) if target else self._base or "~"
+        return os.path.abspath(os.path.join(self._base or ".", os.path.expanduser(target or ".")))
 
     def name(self, word: str) -> str:
+        """As `spelled`, but a file or directory here that stands for one on another machine takes the command there."""
+        path = self.spelled(word)
+        stands = self.here and (os.path.isdir(path) or (path.endswith(".md") and os.path.isfile(path)))
+        return self._followed(path) if stands else path
+
+    def spelled(self, word: str) -> str:
         """An id, name or path for the daemon: a path that exists here becomes absolute, all else stays."""
         path = self.path(word)
         if not self.here:
             return path if parse(word) is not None or "/" in word or word.endswith(".md") else word
         return path if os.path.lexists(path) else word
+
+    def _followed(self, path: str) -> str:
+        """The path, or what it stands for on another machine: the id of a conversation, or a directory."""
+        found = self.ask("conversation/where", path=path, environment=self.environment())
+        if "elsewhere" not in found:
+            return path
+        there = parse(self.lead(str(found["elsewhere"]), path))
+        assert there is not None
+        path = self.go(there)
+        return str(found.get("conversation") or path)
 
     def is_here(self, target: str | None) -> bool:
         """Whether a target is of this machine; one that is not takes the command where it leads."""

@@ -22,6 +22,7 @@ _LARGE = 64 << 20  # bytes; a file above that is no conversation
     cls=Command,
     example="git config merge.opagent.driver 'opagent conversations merge %O %A %B --path %P'",
     exits=(0, 1, 2, 4),
+    only_here=True,
 )
 @click.argument("base", type=click.Path())
 @click.argument("ours", type=click.Path())
@@ -36,6 +37,7 @@ def merge(app: App, base: str, ours: str, theirs: str, path: str | None) -> None
     from opagent.document.branches import merge3, same  # not for the commands beside this one
 
     names = [app.path(name) for name in (ours, base, theirs)]
+    app.only_here("files are merged", "opagent conversations merge --help")
     mine, old, other = contents = [_content(name) for name in names]
     name = path or ours
     if None in contents or not same(mine or b"", other or b""):

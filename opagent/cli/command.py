@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from opagent.cli.app import App, seconds
-from opagent.errors import Usage
+from opagent.errors import HostUnreachable, Usage
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -63,13 +63,18 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
 def _options() -> list[click.Parameter]:
     flags = (["-q", "--quiet"], ["-v", "--verbose"], ["--json"], ["--no-color"], ["-y", "--yes"], ["--no-input"])
     values: tuple[tuple[list[str], dict[str, Any]], ...] = (
-        (["-C", "directory"], {}),
-        (["--host"], {"shell_complete": lambda context, parameter, incomplete: _machines(incomplete, "")}),
+        (["-C", "directory"], {"type": TARGET}),
+        (["--host"], {"shell_complete": machines}),
         (["--timeout"], {}),
         (["--format"], {"type": click.Choice(FORMATS)}),
     )
     wanted = [(names, {"is_flag": True}) for names in flags] + list(values)
     return [click.Option(names, expose_value=False, is_eager=True, hidden=True, callback=_keep, **more) for names, more in wanted]
+
+
+def machines(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`shell_complete` of what names a machine."""
+    return _machines(incomplete, "")
 
 
 def _machines(incomplete: str, after: str) -> list[CompletionItem]:
@@ -81,28 +86,53 @@ def _machines(incomplete: str, after: str) -> list[CompletionItem]:
 
 
 class _Target(click.Path):
-    """A path, or one on another machine: where machines fit, a shell that completes paths itself would not show them."""
+    """A path, or one on another machine: where something else fits too, a shell that completes paths itself would not show it.
+
+    `what`: also the ids of conversations, or of processes (a list method of the daemon's).
+    """
+
+    def __init__(self, what: str = "") -> None:
+        super().__init__()
+        self._what = what
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        machines = _machines(incomplete, ":") if incomplete and not set(incomplete) & set("/:.~") else []
-        if not machines:
+        if set(incomplete) & set("/:.~"):
+            return super().shell_complete(ctx, param, incomplete)
+        found = (_ids(ctx, self._what, incomplete) if self._what else []) + (_machines(incomplete, ":") if incomplete else [])
+        if not found:
             return super().shell_complete(ctx, param, incomplete)
         from click.shell_completion import CompletionItem
 
-        here = sorted(name for name in os.listdir() if name.startswith(incomplete))
-        return machines + [CompletionItem(name + "/" * os.path.isdir(name)) for name in here]
+        here = sorted(name for name in os.listdir() if name.startswith(incomplete)) if incomplete else []
+        return found + [CompletionItem(name + "/" * os.path.isdir(name)) for name in here]
+
+
+def _ids(context: click.Context, what: str, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from opagent.cli import hostnames
+
+    said = context.find_root().obj
+    found = hostnames.known_ids(what, said.host, said.directory)
+    return [CompletionItem(ident, help=line) for ident, line in found if ident.startswith(incomplete)]
 
 
 TARGET = _Target()
+CONVERSATION, PROCESS = _Target("conversation/list"), _Target("process/list")
 _GLOBAL = "-C DIR  --host HOST  -q  -v  --json  --format text|json|jsonl|ids  --no-color  -y  --no-input  --timeout 90s"
 
 
 class Command(click.Command):
-    """A command; `example` is one line that works, `exits` the codes it can end with."""
+    """A command; `example` is one line that works, `exits` the codes it can end with, without those of the way elsewhere.
 
-    def __init__(self, *args: Any, example: str = "", exits: tuple[int, ...] = (0, 1, 2), **more: Any) -> None:
+    `only_here`: it concerns this machine only.
+    """
+
+    def __init__(
+        self, *args: Any, example: str = "", exits: tuple[int, ...] = (0, 1, 2), only_here: bool = False, **more: Any
+    ) -> None:
         super().__init__(*args, **more)
-        self.example, self.exits = example, exits
+        self.example, self.exits = example, exits if only_here else tuple(sorted({*exits, HostUnreachable.exit}))
         self.params += _options()
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -14,7 +14,7 @@ from opagent.paths import COMPLETION_VARIABLE
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(cls=Command, example='eval "$(opagent completion bash)"', exits=(0, 2))
+@click.command(cls=Command, example='eval "$(opagent completion bash)"', exits=(0, 2), only_here=True)
 @click.argument("shell", type=click.Choice(SHELLS))
 @pass_app
 def completion(app: App, shell: str) -> None:

@@ -13,7 +13,7 @@ import click
 
 from opagent.cli.app import App
 from opagent.cli.branches import merge
-from opagent.cli.command import TARGET, Group, pass_app
+from opagent.cli.command import CONVERSATION, TARGET, Group, pass_app
 from opagent.cli.exporting import export
 from opagent.cli.importing import import_
 from opagent.cli.words import age, home_short, state_word
@@ -47,7 +47,7 @@ def list_(app: App, target: str | None, everything: bool, limit: int | None) -> 
 
 
 @conversations.command("show", example="opagent conversations show k7q2 --json", exits=_EXITS)
-@click.argument("conversation", metavar="ID")
+@click.argument("conversation", metavar="ID", type=CONVERSATION)
 @click.option("-n", "--limit", type=click.IntRange(1), help="At most so many events.")
 @pass_app
 def show(app: App, conversation: str, limit: int | None) -> None:
@@ -78,7 +78,7 @@ def new(app: App, target: str | None, agent: str | None, title: str | None) -> N
 
 
 @conversations.command("fork", example="opagent conversations fork k7q2 --at a8c2d", exits=_EXITS)
-@click.argument("conversation", metavar="ID")
+@click.argument("conversation", metavar="ID", type=CONVERSATION)
 @click.option("--at", "turn", metavar="TURN", help="The last turn that the fork has; unsaid: the last one that has ended.")
 @pass_app
 def fork(app: App, conversation: str, turn: str | None) -> None:
@@ -91,7 +91,7 @@ def fork(app: App, conversation: str, turn: str | None) -> None:
 
 
 @conversations.command("rebuild", example="opagent conversations rebuild k7q2", exits=_EXITS)
-@click.argument("conversation", metavar="ID")
+@click.argument("conversation", metavar="ID", type=CONVERSATION)
 @pass_app
 def rebuild(app: App, conversation: str) -> None:
     """Write the file anew from the log; what stood there is kept beside it."""
@@ -105,7 +105,7 @@ def rebuild(app: App, conversation: str) -> None:
 
 
 @conversations.command("queue", example="opagent conversations queue k7q2", exits=_EXITS)
-@click.argument("conversation", metavar="ID")
+@click.argument("conversation", metavar="ID", type=CONVERSATION)
 @click.option("--remove", metavar="TURN", help="Take a turn out that has not begun.")
 @pass_app
 def queue(app: App, conversation: str, remove: str | None) -> None:

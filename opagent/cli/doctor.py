@@ -23,13 +23,16 @@ _RUNTIME = "runtime "
 @click.command(cls=Command, example="opagent doctor --json", exits=(0, 1, 2))
 @pass_app
 def doctor(app: App) -> int:
-    """What works here and what is missing, with the command that helps; -v: every runtime. Exit code 1 when one fails."""
-    checks = [*_here(), *_daemon(app)]
+    """What works here and what is missing, with the command that helps; -v: every runtime. Exit code 1 when one fails.
+
+    With --host: what the daemon there says; `opagent host check HOST` looks at the way to it and at the machine.
+    """
+    checks = [*(_here() if app.here else ()), *_daemon(app)]
     if app.out.json:
         app.out.result({"checks": checks})
     else:
         for check in checks if app.settings.verbose else _shorter(checks):
-            app.out.data(f"{SYMBOLS[check['ok']]:10} {check['name']:14} {check['sentence']}")
+            app.out.data(f"{SYMBOLS.get(check['ok'], SYMBOLS[None]):10} {check['name']:14} {check['sentence']}")
             if check.get("hint") and not check["ok"]:
                 app.out.data(f"{'':25} try: {check['hint']}")
     return 1 if any(check["ok"] is False for check in checks) else 0
@@ -78,10 +81,12 @@ def _node() -> dict[str, Any]:
 
 def _daemon(app: App) -> Iterator[dict[str, Any]]:
     try:
-        greeting = app.client.greeting
-        yield _check("daemon", True, f"pid {greeting.daemon}, version {greeting.version}, socket {paths.socket()}")
+        status = app.ask("daemon/status")
+        yield _check("daemon", True, f"pid {status['pid']}, version {status['version']}, socket {status['socket']}")
         yield from app.ask("daemon/doctor")["checks"]
     except OpAgentError as error:
+        if not app.here:  # nothing is known of it, and the exit code says why
+            raise
         yield _check("daemon", False, str(error), error.hint)
 
 

@@ -12,7 +12,7 @@ import click
 
 from opagent import files
 from opagent.cli.app import App
-from opagent.cli.command import Command, pass_app
+from opagent.cli.command import CONVERSATION, Command, pass_app
 from opagent.errors import ConversationNotFound, FileRefused
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _LIMIT = 16 << 20  # bytes
 
 
 @click.command(cls=Command, example="opagent conversations export k7q2 -o intro.md", exits=(0, 1, 2, 4))
-@click.argument("conversation", metavar="ID")
+@click.argument("conversation", metavar="ID", type=CONVERSATION)
 @click.option("-o", "--output", metavar="FILE", help="Write it there instead of to stdout; an older file is replaced.")
 @pass_app
 def export(app: App, conversation: str, output: str | None) -> None:

@@ -1,23 +1,53 @@
-"""The machines that a word on the command line may mean: of the ssh configuration, and what the daemon knows. Dials none."""
+"""What a word on the command line may mean, for the shell: machines of the ssh configuration, and what daemons know.
+
+Dials none: another machine is asked only over a link that stands.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 import shlex
 from collections.abc import Iterator
 
 from opagent.client import Client
+from opagent.elsewhere import Near
 from opagent.errors import OpAgentError
+from opagent.target import machine, parse
 
 _DEEPEST = 16  # Include in Include, as in OpenSSH
 _LIMIT = 1 << 20  # bytes of one file
 _WITHIN = 0.5  # seconds for the daemon
+_IDS = 50  # that are shown, the newest
+# What the shell puts on the line is run with it: nothing else may come from elsewhere.
+_ID = re.compile(r"[0-9a-z][0-9a-z-]{0,40}")
 
 
 def known() -> list[str]:
     """Sorted, each once."""
     return sorted({*configured(os.environ.get("OPAGENT_SSH_CONFIG") or os.path.expanduser("~/.ssh/config")), *_reached()})
+
+
+def known_ids(method: str, host: str, directory: str) -> list[tuple[str, str]]:
+    """Ids of conversations (`conversation/list`) or processes (`process/list`) with words on each, the newest first."""
+    key = "conversations" if method == "conversation/list" else "processes"
+    try:
+        with _asked(host, directory) as client:
+            found = client.request(method, {"all": True, "limit": _IDS} if key == "conversations" else {}, _WITHIN)[key]
+        found.sort(key=lambda one: str(one.get("updated") or one.get("since") or ""), reverse=True)
+        named = ((one.get("id"), str(one.get("title") or one.get("agent") or "")) for one in found[:_IDS])
+        plain = ((ident, words) for ident, words in named if isinstance(ident, str) and _ID.fullmatch(ident))
+        return [(ident, "".join(filter(str.isprintable, words))) for ident, words in plain]
+    except (OpAgentError, OSError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def _asked(host: str, directory: str) -> Client:
+    """The daemon that runs here, or the one of the machine that was named before. Raises OpAgentError, OSError."""
+    there = parse(directory) if directory and not os.path.lexists(directory) else None
+    name = machine(host).machine if host else there.machine if there is not None else ""
+    return Near(name) if name else Client("completion", start=False)
 
 
 def configured(path: str, depth: int = 0) -> Iterator[str]:

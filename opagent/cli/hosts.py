@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from opagent.cli.app import App
-from opagent.cli.command import Command, Group, pass_app
+from opagent.cli.command import Command, Group, machines, pass_app
 from opagent.cli.crossing import person
 from opagent.cli.words import age
 from opagent.elsewhere import FOREVER, dialing
@@ -29,10 +29,11 @@ def host() -> None:
     """Other machines: an alias of your ssh configuration works without being added here."""
 
 
-@host.command("list", cls=Command, example="opagent host list --json")
+@host.command("list", cls=Command, example="opagent host list --json", only_here=True)
 @pass_app
 def list_(app: App) -> None:
     """The machines that were reached or added, and the state of the link to each; dials none."""
+    _here(app, "list")
     found = app.ask("host/list")["hosts"]
     rows = [_readable(each) for each in found] if app.out.format == "text" else found
     app.out.records("hosts", rows, _COLUMNS, "no other machine is known")
@@ -43,7 +44,7 @@ def _readable(one: Mapping[str, Any]) -> dict[str, Any]:
     return {**one, **moments, "version": (one.get("facts") or {}).get("version", "")}
 
 
-@host.command(cls=Command, example="opagent host add box --command 'docker exec -i box'", exits=(0, 1, 2))
+@host.command(cls=Command, example="opagent host add box --command 'docker exec -i box'", only_here=True)
 @click.argument("name")
 @click.argument("target", required=False)
 @click.option("--transport", type=click.Choice(["asyncssh", "openssh"]), help="How to dial; otherwise what fits.")
@@ -56,6 +57,7 @@ def _readable(one: Mapping[str, Any]) -> dict[str, Any]:
 @pass_app
 def add(app: App, name: str, target: str | None, transport: str | None, words: str | None, python: str | None) -> None:
     """Keep a NAME for a machine, [user@]host[:port], and how it is reached; again: change what is said. `host check` dials it."""
+    _here(app, "add", name)
     from opagent.remote import portable  # slow to import
 
     if python and portable.is_archive(python):
@@ -75,7 +77,7 @@ def add(app: App, name: str, target: str | None, transport: str | None, words: s
 
 
 @host.command(cls=Command, example="opagent host check gpu1", exits=_EXITS)
-@click.argument("machine")
+@click.argument("machine", shell_complete=machines)
 @pass_app
 def check(app: App, machine: str) -> int:
     """Reach a machine and say step by step what works there and what does not. Exit code 7 where it cannot be used."""
@@ -90,7 +92,7 @@ def check(app: App, machine: str) -> int:
 
 
 @host.command(cls=Command, example="opagent host upgrade gpu1", exits=_EXITS)
-@click.argument("machine")
+@click.argument("machine", shell_complete=machines)
 @click.option("--now", is_flag=True, help="Also while turns run there: they are interrupted.")
 @pass_app
 def upgrade(app: App, machine: str, now: bool) -> None:
@@ -99,7 +101,7 @@ def upgrade(app: App, machine: str, now: bool) -> None:
 
 
 @host.command(cls=Command, example="opagent host forget gpu1 --purge", exits=_EXITS)
-@click.argument("machine")
+@click.argument("machine", shell_complete=machines)
 @click.option("--purge", is_flag=True, help="First remove everything of OpAgent there, but for conversations and bindings.")
 @click.option("--force", is_flag=True, help="With --purge: also while turns run there.")
 @pass_app
@@ -107,6 +109,7 @@ def forget(app: App, machine: str, purge: bool, force: bool) -> None:
     """Forget a machine here; its directories, its conversations and your known_hosts stay."""
     if force and not purge:
         raise Usage("--force says how to purge", hint=f"opagent host forget {shlex.quote(machine)} --purge --force")
+    _here(app, "forget", machine)
     if purge and not app.confirm(f"Remove OpAgent, its logs and its database from {machine}?"):
         raise Usage("nothing was removed", "nobody said yes", f"opagent host forget {shlex.quote(machine)} --purge --yes")
     answer = _there(app, "host/forget", machine, purge=purge, force=force)
@@ -115,9 +118,14 @@ def forget(app: App, machine: str, purge: bool, force: bool) -> None:
 
 def _there(app: App, method: str, machine: str, **more: Any) -> dict[str, Any]:
     """Asked of the daemon here, which dials; a person may be asked meanwhile."""
+    _here(app, method.removeprefix("host/"), machine)
     said = {"machine": machine, "asks": app.interactive, **dialing(), **more}
     with person(app):
         return app.client.request(method, said, app.settings.timeout or FOREVER)
+
+
+def _here(app: App, *words: str) -> None:
+    app.only_here("other machines are known", shlex.join(["opagent", "host", *words]))
 
 
 def _say(app: App, answer: Mapping[str, Any], sentence: str) -> None:

@@ -28,7 +28,7 @@ _LARGE = 20 << 20  # bytes; it takes more than a second
 _MARKDOWN = (".md", ".markdown", ".txt")
 
 
-@click.command("import", cls=Command, example="opagent conversations import --list", exits=(0, 1, 2, 4, 5))
+@click.command("import", cls=Command, example="opagent conversations import --list", exits=(0, 1, 2, 4, 5), only_here=True)
 @click.argument("source", required=False)
 @click.option("--list", "listed", is_flag=True, help="Show the sessions that other tools kept for this directory.")
 @click.option("--agent", metavar="NAME", help="The agent that goes on with it.")

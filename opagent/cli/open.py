@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from opagent.cli.app import App
-from opagent.cli.command import EXITS, TARGET, Command, pass_app
+from opagent.cli.command import CONVERSATION, EXITS, TARGET, Command, pass_app
 from opagent.cli.workspace import Joined, Wanted, join
 from opagent.elsewhere import Elsewhere
 from opagent.errors import Usage
@@ -24,7 +24,7 @@ TEXT_LIMIT = 8 * 2**20  # bytes of one prompt
 @click.option("--stdin", "piped", is_flag=True, help="With -m: piped text follows TEXT after a blank line.")
 @click.option("--new", is_flag=True, help="A new conversation (the default).")
 @click.option("--last", is_flag=True, help="The conversation that was used last.")
-@click.option("--conversation", metavar="ID", help="That one: id, unique prefix or file.")
+@click.option("--conversation", metavar="ID", type=CONVERSATION, help="That one: id, unique prefix or file.")
 @click.option("--agent", metavar="NAME", help="Another agent of the binding, or one without a binding.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the answer.")
 @click.option("--mirror", metavar="DIR", help="The conversation files of a directory elsewhere also stand in DIR, kept in step.")

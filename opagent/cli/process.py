@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from opagent.cli.app import App
-from opagent.cli.command import Command, pass_app
+from opagent.cli.command import PROCESS, Command, pass_app
 from opagent.cli.words import state_word
 from opagent.errors import Usage
 
@@ -18,7 +18,7 @@ _POLL = 0.2  # seconds between two looks at a log that is followed
 
 
 @click.command(cls=Command, example="opagent logs -f x3k9", exits=(*_EXITS, 130))
-@click.argument("process", metavar="ID")
+@click.argument("process", metavar="ID", type=PROCESS)
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=200, show_default=True, help="The last so many lines.")
 @pass_app
@@ -47,7 +47,7 @@ def _growth(app: App, process: str, at: int) -> Iterator[str]:
 
 
 @click.command(cls=Command, example="opagent stop x3k9", exits=_EXITS)
-@click.argument("process", metavar="ID", required=False)
+@click.argument("process", metavar="ID", required=False, type=PROCESS)
 @click.option("-a", "--all", "everything", is_flag=True, help="Every agent here.")
 @click.option("--force", is_flag=True, help="Kill at once instead of asking first.")
 @pass_app
@@ -61,7 +61,7 @@ def stop(app: App, process: str | None, everything: bool, force: bool) -> None:
 
 
 @click.command(cls=Command, example="opagent restart x3k9", exits=(*_EXITS, 10))
-@click.argument("process", metavar="ID")
+@click.argument("process", metavar="ID", type=PROCESS)
 @pass_app
 def restart(app: App, process: str) -> None:
     """Start an agent anew, also after it crashed too often. ID: a process, a conversation or its file."""

@@ -12,7 +12,7 @@ from opagent.cli.schemas import OUTPUTS, all_of, of
 from opagent.errors import NotFound
 
 
-@click.command(cls=Command, example="opagent schema ps", exits=(0, 2, 4))
+@click.command(cls=Command, example="opagent schema ps", exits=(0, 2, 4), only_here=True)
 @click.argument("command", nargs=-1, metavar="[COMMAND]")
 @pass_app
 def schema(app: App, command: tuple[str, ...]) -> None:

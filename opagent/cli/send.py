@@ -8,14 +8,15 @@ from typing import Any
 import click
 
 from opagent.cli.app import App, request_key
-from opagent.cli.command import EXITS, TARGET, Command, pass_app
+from opagent.cli.command import CONVERSATION, EXITS, Command, pass_app
 from opagent.cli.open import one_turn, spoken, told
 from opagent.cli.workspace import Wanted, join
+from opagent.elsewhere import Elsewhere
 from opagent.errors import Usage
 
 
 @click.command(cls=Command, example='opagent send ./docs "Go on." --no-wait', exits=tuple(EXITS))
-@click.argument("target", metavar="TARGET|CONVERSATION", type=TARGET)
+@click.argument("target", metavar="TARGET|CONVERSATION", type=CONVERSATION)
 @click.argument("text", required=False)
 @click.option("--steer", is_flag=True, help="Cancel the running turn and begin with this, before all that waits.")
 @click.option("--agent", metavar="NAME", help="Another agent of the binding takes this one turn.")
@@ -46,7 +47,10 @@ def send(app: App, target: str, text: str | None, steer: bool, agent: str | None
 
 def _send_draft(app: App, target: str, wait: bool, **how: Any) -> None:
     """The draft of a conversation's file, whatever gesture stands in it. `how`: parameters of `turn/start`."""
+    saved = app.path(target) if app.here else ""
     joined = join(app, Wanted(target))
+    if saved and isinstance(app.client, Elsewhere):  # a mirror: what was saved here is sent there, and it has to be there
+        app.client.local.request("mirror/settle", {"path": saved})
     conversation = joined.conversation
     if wait:
         app.client.subscribe(conversation["id"], None)

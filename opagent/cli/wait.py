@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from opagent.cli.app import App
-from opagent.cli.command import EXITS, Command, pass_app
+from opagent.cli.command import CONVERSATION, EXITS, Command, pass_app
 from opagent.cli.turn import ending, waiting
 from opagent.cli.workspace import last_conversation
 from opagent.errors import ConversationNotFound
@@ -20,7 +20,7 @@ STATES = (IDLE, *(state.value for state in TurnState))
 
 
 @click.command(cls=Command, example="opagent wait k7q2 --until done --timeout 10m", exits=tuple(EXITS))
-@click.argument("conversation", metavar="CONVERSATION")
+@click.argument("conversation", metavar="CONVERSATION", type=CONVERSATION)
 @click.option("--until", type=click.Choice(STATES), default=IDLE, show_default=True, help="The state to wait for.")
 @pass_app
 def wait(app: App, conversation: str, until: str) -> None:

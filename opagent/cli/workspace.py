@@ -61,7 +61,7 @@ def join(app: App, wanted: Wanted, text: str | None = None, follow: bool = False
     answer = _joined(app, path, wanted.agent, {name: value for name, value in params.items() if value is not None})
     if "elsewhere" in answer:
         there = app.lead(str(answer["elsewhere"]), path)
-        return join(app, replace(wanted, target=there, conversation=None), text, follow, guest)
+        return join(app, replace(wanted, target=there, conversation=answer.get("conversation")), text, follow, guest)
     started = {name: answer[name] for name in ("turn", "place")} if "turn" in answer else None
     return Joined(answer["workspace"], answer["conversation"], app.machine, started)
 
@@ -98,7 +98,7 @@ def _target(app: App, wanted: Wanted) -> tuple[str, str | None]:
         return path, path
     if not app.is_directory(path):
         raise NotFound(f"{path} does not exist", hint="opagent open --help")
-    return path, app.name(wanted.conversation) if wanted.conversation is not None else None
+    return path, app.spelled(wanted.conversation) if wanted.conversation is not None else None
 
 
 def trusted(app: App, path: str, agent: str | None) -> bool:

@@ -31,10 +31,9 @@ async def join(host: Host, client: Client, params: Params) -> dict[str, Any]:
     Raises NoBinding, BindingInvalid, NotTrusted, ConversationNotFound, Usage, and what starting a turn raises.
     """
     path, agent = place(params, "path"), maybe(params, "agent")
-    there = leading.led(path, environment(params), host.database)
+    there = leading.led(host, path, environment(params))
     if there is not None:
-        await reflecting.begin(host, there.directory, there.whole)
-        return {"elsewhere": str(there.there)}
+        return await _elsewhere(host, there, path, params)
     named = await _named(host, wanted(params) if params.get("conversation") else None, maybe(params, "request"))
     if named is not None:  # its own directory and agent, also where no binding names one
         path = named.record.path if os.path.isfile(named.record.path) else named.record.workspace
@@ -62,6 +61,15 @@ async def join(host: Host, client: Client, params: Params) -> dict[str, Any]:
         await host.server.subscribe(client, conversation.record.id, after)
         answer["after"] = after
     return answer
+
+
+async def _elsewhere(host: Host, there: leading.Led, path: str, params: Params) -> dict[str, Any]:
+    """A file here stands for a conversation there, whatever it is called on either side."""
+    await reflecting.begin(host, there.directory, there.whole)
+    word = wanted(params) if params.get("conversation") else path
+    if os.path.isfile(word):
+        return {"elsewhere": str(there.whole), "conversation": leading.conversation(there, word)}
+    return {"elsewhere": str(there.there), **({"conversation": word} if word != path else {})}
 
 
 async def _named(host: Host, word: str | None, request: str | None) -> Conversation | None:

@@ -27,13 +27,15 @@ from opagent.remote.seam import Ask, Connection, Phase, Question, Stream, Tell
 from opagent.store import machines as rows
 from opagent.store.events import timestamp
 from opagent.store.machines import Machine
-from opagent.target import machine
+from opagent.target import Target, machine
 
 if TYPE_CHECKING:
     from opagent.daemon.host import Host
     from opagent.remote.bootstrap import Facts, Landed, Wanted
-    from opagent.remote.bridge import Bridge
+    from opagent.remote.bridge import Bridge, Examined, Known
     from opagent.remote.dial import Settings
+
+    _Way = tuple[Target, Settings, Known, Ask, Tell, Wanted]
 
 log = logging.getLogger(__name__)
 
@@ -123,17 +125,32 @@ class Links:
 
     async def landed(self, name: str, client: Client, params: Params, verb: str) -> tuple[Landed, str]:
         """What a new landing says to a verb, and the identity of the machine. Raises HostUnreachable and its kinds."""
+        from opagent.remote import bridge
+
+        _, way = self._anew(name, client, params, verb)
+        landed, connection = await bridge.once(*way)
+        return landed, connection.identity
+
+    async def examined(self, name: str, client: Client, params: Params) -> Examined:
+        """A machine and the way to it, looked at by a new landing. Raises HostUnreachable and its kinds."""
         from opagent.remote import bridge, pythons
+
+        reached, way = self._anew(name, client, params, "check")
+        found = await bridge.examine(*way)
+        if pythons.base_of(found.landed.facts.python):  # nobody is asked again for one that is there now
+            await self._seen(reached, found.connection, found.landed.facts)
+        return found
+
+    def _anew(self, name: str, client: Client, params: Params, verb: str) -> tuple[Reached, _Way]:
+        """How a machine is dialed for a client beside the link that others use."""
+        from opagent.remote import bridge
 
         reached = self._reach(name)
         reached.agent, reached.config = maybe(params, "agent"), maybe(params, "config")
         ask, tell = self._ask(client, bool(params.get("asks"))), self._tell(client, name)
         known = bridge.Known(reached.record.identity, reached.record.facts)
         settings, wanted = _settings(reached, verb)
-        landed, connection = await bridge.once(machine(reached.record.target), settings, known, ask, tell, wanted)
-        if verb == "check" and pythons.base_of(landed.facts.python):  # nobody is asked again for one that is there now
-            await self._seen(reached, connection, landed.facts)
-        return landed, connection.identity
+        return reached, (machine(reached.record.target), settings, known, ask, tell, wanted)
 
     def answer(self, question: str, answer: str | None, client: Client) -> None:
         """What a person said. Raises NotFound for a question that was not put to this client, or is over."""

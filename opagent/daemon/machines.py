@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from opagent.daemon.params import Params, maybe, text
 from opagent.daemon.server import Client
@@ -21,8 +21,10 @@ from opagent.target import machine
 if TYPE_CHECKING:
     from opagent.daemon.host import Host
     from opagent.remote.bootstrap import Landed
+    from opagent.remote.bridge import Examined
 
 Result = Mapping[str, Any]
+T = TypeVar("T")
 TRANSPORTS = ("asyncssh", "openssh", "command")
 _SKEW = 30.0  # seconds between two clocks that are worth a word
 
@@ -88,13 +90,19 @@ async def host_check(host: Host, client: Client, params: Params) -> Result:
     host.refuse_agents(client)
     began = time.monotonic()
     try:
-        landed, identity = await _landed(host, client, params, "check")
+        name = machine(text(params, "machine")).machine
+        found = await _waited_for(client, host.links.examined(name, client, params))
     except OpAgentError as error:
         return {"steps": [{"name": error.code, "ok": False, "sentence": str(error), "hint": error.hint}]}
-    facts, report = landed.facts, landed.report if isinstance(landed.report, dict) else {}
+    facts, report = found.landed.facts, found.landed.report if isinstance(found.landed.report, dict) else {}
     took = time.monotonic() - began
     steps = [
-        {"name": "reached", "ok": True, "sentence": f"as {facts.user} on {facts.host_name} in {took:.1f} s, {identity}"},
+        {
+            "name": "reached",
+            "ok": True,
+            "sentence": f"as {facts.user} on {facts.host_name} in {took:.1f} s, {found.connection.identity}",
+        },
+        *_way(found),
         {"name": "interpreter", "ok": True, "sentence": f"{facts.python_version} at {facts.python}{_which(facts.python)}"},
     ]
     told, at = report.get("steps"), report.get("at")
@@ -104,6 +112,19 @@ async def host_check(host: Host, client: Client, params: Params) -> Result:
         word = "agree" if apart < _SKEW else f"are {apart:.0f} s apart; nothing of OpAgent depends on it"
         steps.append({"name": "clock", "ok": True if apart < _SKEW else None, "sentence": f"the clocks {word}"})
     return {"steps": steps}
+
+
+def _way(found: Examined) -> Iterator[dict[str, Any]]:
+    """The link as it was measured."""
+    if found.round_trip is not None:
+        yield {"name": "round trip", "ok": True, "sentence": f"{found.round_trip * 1000:.1f} ms by {found.connection.transport}"}
+    if found.forwards:
+        yield {"name": "sockets", "ok": True, "sentence": "forwarded: each command has a channel of its own"}
+    elif found.connection.transport != "asyncssh":
+        yield {"name": "sockets", "ok": True, "sentence": f"by {found.connection.transport} all commands share one session"}
+    else:
+        words = "the server forwards none: all commands share one session"
+        yield {"name": "sockets", "ok": None, "sentence": words, "hint": "AllowStreamLocalForwarding yes in its sshd_config"}
 
 
 def _which(python: str) -> str:
@@ -134,8 +155,12 @@ async def host_forget(host: Host, client: Client, params: Params) -> Result:
 
 async def _landed(host: Host, client: Client, params: Params, verb: str) -> tuple[Landed, str]:
     """The answer of a fresh landing to a verb, and the identity of the machine. Raises HostUnreachable and its kinds."""
-    name = machine(text(params, "machine")).machine
-    working = asyncio.ensure_future(host.links.landed(name, client, params, verb))
+    return await _waited_for(client, host.links.landed(machine(text(params, "machine")).machine, client, params, verb))
+
+
+async def _waited_for(client: Client, work: Coroutine[Any, Any, T]) -> T:
+    """Raises HostUnreachable when the client leaves."""
+    working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(client.gone.wait())
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)

@@ -147,7 +147,7 @@ async def trust_list(host: Host, client: Client, params: Params) -> Result:
 async def conversation_list(host: Host, client: Client, params: Params) -> Result:
     path = maybe(params, "path")
     with contextlib.suppress(NotTrusted):  # then it leads nowhere yet, and what is here can be seen
-        if path is not None and (there := leading.led(placed(path), environment(params), host.database)) is not None:
+        if path is not None and (there := leading.led(host, placed(path), environment(params))) is not None:
             return {"elsewhere": str(there.there)}
     workspace = None if params.get("all") or path is None else reports.workspace_path(host, placed(path))
     records = host.database.read(lambda db: conversation_rows.listed(db, workspace, limit=number(params, "limit", 200)))
@@ -156,7 +156,7 @@ async def conversation_list(host: Host, client: Client, params: Params) -> Resul
 
 
 async def conversation_create(host: Host, client: Client, params: Params) -> Result:
-    there = leading.led(place(params, "path"), environment(params), host.database)
+    there = leading.led(host, place(params, "path"), environment(params))
     if there is not None:
         return {"elsewhere": str(there.there)}
     path = place(params, "path")

@@ -1,6 +1,6 @@
 """Directories here whose conversations live on another machine: their files stand here too, and are kept in step.
 
-API: `Mirrors`, one per daemon: `begin`, `resume`, `end`, `wake`, `holds`, `refuse`, `listed`, `machines`, `close`. A mirror
+API: `Mirrors`, one per daemon: `begin`, `resume`, `end`, `wake`, `of`, `refuse`, `settle`, `listed`, `machines`, `close`. One
 dials nothing: it asks for a connection from time to time, and gets one where somebody has made it. (Design: "The mirror".)
 """
 
@@ -44,6 +44,7 @@ MOST = 1000  # conversations of one mirror
 _DIGEST = 64  # characters
 AT_ONCE = 4  # that are read or sent at the same time
 FIRST, SLOWEST = 1.0, 30.0  # seconds between two questions for a connection
+_SOON = 0.02  # seconds
 
 
 class Mirror:
@@ -260,18 +261,33 @@ class Mirrors:
             file.poke()
         await mirror.keep()
 
-    def holds(self, path: str) -> bool:
-        """Whether a path is in a mirror: its conversations are none of ours."""
+    def of(self, path: str) -> Mirrored | None:
+        """The mirror that a path is in: its conversations are none of ours."""
         real = os.path.realpath(path)
-        return any(real == directory or real.startswith(directory + "/") for directory in self._known)
+        inside = (known for known in self._known.values() if real == known.directory or real.startswith(known.directory + "/"))
+        return next(inside, None)
 
     def refuse(self, path: str) -> None:
         """Raises Conflict for a path in a mirror."""
-        real = os.path.realpath(path)
-        for known in self._known.values():
-            if real == known.directory or real.startswith(known.directory + "/"):
-                there = f"{known.machine}:{known.path}"
-                raise Conflict(f"{path} is a mirror", f"its conversations live in {there}", f"opagent open {there}")
+        if (known := self.of(path)) is not None:
+            there = f"{known.machine}:{known.path}"
+            raise Conflict(f"{path} is a mirror", f"its conversations live in {there}", f"opagent open {there}")
+
+    async def settle(self, path: str, within: float) -> None:
+        """Waits until what was saved in a file of a mirror is on the other machine too. Raises Conflict when that is late."""
+        known, ident = self.of(path), whereabouts.ident_of(path)
+        mirror = self._mirrors.get(known.directory) if known is not None else None
+        file = mirror.files.get(ident) if mirror is not None else None
+        end = asyncio.get_running_loop().time() + within
+        while mirror is not None and (file is None or file.waits or mirror.peer is None or not file.looked):
+            if asyncio.get_running_loop().time() > end:
+                why = (file.problem if file is not None else "") or f"nothing of it within {within:g} s"
+                raise Conflict(f"what was saved in {path} is not on {mirror.name} yet", why, "opagent send TARGET TEXT")
+            mirror.wake()
+            if (file := mirror.files.get(ident)) is not None:
+                file.poke()
+                await file.idle()
+            await asyncio.sleep(_SOON)
 
     def machines(self) -> set[str]:
         """Whose directories stand here."""

@@ -62,6 +62,11 @@ class MirroredFile:
         known = self._disk is not None and file_digest(self._disk) not in (file_digest(self.state.base), self.state.refused)
         return known or bool(self._saves) or self.state.new
 
+    @property
+    def looked(self) -> bool:
+        """Whether both sides are known as they were a moment ago."""
+        return self._stamp is not None and unchanged(self._place(), self._stamp)
+
     def _place(self) -> Place:
         """Raises FileRefused where the file leads out of the directory of conversations."""
         place = locate(self.mirror.directory, Path(self.path))

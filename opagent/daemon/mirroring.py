@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from opagent import files, paths
 from opagent.binding.find import never_a_workspace
-from opagent.daemon import forks, inbox
-from opagent.daemon.params import Params, maybe, text
+from opagent.daemon import forks, inbox, leading
+from opagent.daemon.params import Params, environment, maybe, place, text
 from opagent.daemon.server import Client
 from opagent.document import draft, edit, frontmatter
 from opagent.document.delta import pack, unpack
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 Result = Mapping[str, Any]
 LIMIT = 8 << 20  # bytes of a file that is mirrored
 LISTED = 1000  # conversations of a directory, the newest
+SETTLES_WITHIN = 10.0  # seconds for a save to arrive on the other machine
 _PATIENCE = 1.0  # seconds to wait for who writes a file
 
 
@@ -169,8 +170,8 @@ async def document_part(host: Host, client: Client, params: Params) -> Result:
     present = await asyncio.to_thread(_content, record)
     if not any(part_of(region) == name for region in scan(present or b"")):
         raise NotFound(f"{record.path} has no part {name}")
-    place = locate(Path(record.workspace), Path(record.path).parent / name)
-    return {"conversation": record.id, "document": pack((await settled_read(place, _PATIENCE)).content)}
+    where = locate(Path(record.workspace), Path(record.path).parent / name)
+    return {"conversation": record.id, "document": pack((await settled_read(where, _PATIENCE)).content)}
 
 
 async def document_watch(host: Host, client: Client, params: Params) -> Result:
@@ -198,6 +199,22 @@ async def mirror_close(host: Host, client: Client, params: Params) -> Result:
     return {"closed": await host.mirrors.end(text(params, "directory"))}
 
 
+async def conversation_where(host: Host, client: Client, params: Params) -> Result:
+    """Which machine a directory or a conversation's file is about."""
+    path = place(params, "path")
+    there = leading.led(host, path, environment(params))
+    if there is None:
+        return {}
+    if os.path.isdir(path):
+        return {"elsewhere": str(there.there)}
+    return {"elsewhere": str(there.whole), "conversation": leading.conversation(there, path)}
+
+
+async def mirror_settle(host: Host, client: Client, params: Params) -> Result:
+    await host.mirrors.settle(text(params, "path"), SETTLES_WITHIN)
+    return {}
+
+
 async def mirror_list(host: Host, client: Client, params: Params) -> Result:
     return {"mirrors": host.mirrors.listed()}
 
@@ -212,4 +229,5 @@ METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = {
     "document/list": document_list, "document/read": document_read, "document/save": document_save,
     "document/create": document_create, "document/part": document_part, "document/watch": document_watch,
     "mirror/open": mirror_open, "mirror/close": mirror_close, "mirror/list": mirror_list,
+    "mirror/settle": mirror_settle, "conversation/where": conversation_where,
 }  # fmt: skip

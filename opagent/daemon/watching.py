@@ -32,7 +32,7 @@ class Watching:
     def add(self, workspace: Workspace) -> None:
         """From now on saves in its directory of conversations are noticed."""
         folder = os.path.realpath(Path(workspace.path) / workspace.binding.conversations)
-        if self._host.mirrors.holds(folder):
+        if self._host.mirrors.of(folder) is not None:
             return
         if folder not in self._workspaces and folder.startswith(workspace.path.rstrip("/") + "/"):
             self._workspaces[folder] = workspace.path

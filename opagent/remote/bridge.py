@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from opagent.target import Target
 
 _FRESH = 5.0  # seconds for which a stream that has greeted is kept: the daemon there waits ten for an answer
 _GREETS_WITHIN = 10.0
+_PINGS, _PING_WITHIN = 5, 5.0  # how often a round trip is measured, and the seconds for all of them
 
 
 class Greeted:
@@ -114,15 +115,65 @@ async def once(
     target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, wanted: Wanted
 ) -> tuple[Landed, Connection]:
     """What a landing says to a verb, and the connection of its own, closed, that said who the machine is. Raises as `build`."""
+    async with _anew(target, settings, known, ask, tell, wanted) as (landed, connection):
+        landed.stream.close()
+        return landed, connection
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A landing that checked its machine, and the way there. `connection` is closed; `round_trip` in seconds, where measured."""
+
+    landed: Landed
+    connection: Connection
+    round_trip: float | None
+    forwards: bool  # sockets
+
+
+async def examine(target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, wanted: Wanted) -> Examined:
+    """By the verb `check`, on a connection of its own. Raises as `build` does."""
+    async with _anew(target, settings, known, ask, tell, wanted) as (landed, connection):
+        path = landed.report.get("socket") if isinstance(landed.report, dict) else None
+        forwards = isinstance(path, str) and path != "" and await _forwards(connection, path)
+        return Examined(landed, connection, await _round_trip(landed.stream), forwards)
+
+
+@contextlib.asynccontextmanager
+async def _anew(
+    target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, wanted: Wanted
+) -> AsyncIterator[tuple[Landed, Connection]]:
     tell(Phase("dialing", target.machine))
     connection = await dial(target, ask, tell, settings)
     try:
-        landed = await _landed(connection, known.of(connection.identity), ask, tell, wanted)
-        landed.stream.close()
-        return landed, connection
+        yield await _landed(connection, known.of(connection.identity), ask, tell, wanted), connection
     finally:
         connection.close()
         tell(Phase("connected", target.machine))
+
+
+async def _forwards(connection: Connection, path: str) -> bool:
+    """Whether a socket where somebody listens can be reached."""
+    try:
+        stream = await connection.socket(path)
+    except (OSError, OpAgentError):
+        return False
+    if stream is not None:
+        stream.close()
+    return stream is not None
+
+
+async def _round_trip(stream: Stream) -> float | None:
+    """The shortest of some, to a program that sends back what it reads."""
+    took = []
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_PING_WITHIN):
+            for _ in range(_PINGS):
+                began = time.monotonic()
+                await stream.write(b".")
+                if not await stream.read():
+                    break
+                took.append(time.monotonic() - began)
+    return min(took, default=None)
 
 
 async def build(target: Target, settings: Settings, known: Known, ask: Ask, tell: Tell, wanted: Wanted) -> Bridge:

@@ -78,7 +78,10 @@ async def _by_asyncssh(hops: list[HostConfig], ask: Ask, tell: Tell, settings: S
     """The network is at work already while asyncssh is imported."""
     early: asyncio.Task[route.Stem] | None = await route.early(hops[0])
     try:
-        await asyncio.to_thread(_import)
+        try:
+            await asyncio.to_thread(_import)
+        except ModuleNotFoundError as error:  # in a daemon that was brought to its machine: asyncssh does not travel
+            raise choice.OnlyOpenSsh("asyncssh is not installed") from error
         from opagent.remote import handshake
 
         async def first() -> route.Stem:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from opagent import files, paths
 from tests.doubles import far_daemon
 from tests.doubles.daemons import end_all
 from tests.doubles.far_daemon import CONVERSATION, DONE, JOINED, STARTED, Far, event
@@ -50,6 +51,9 @@ _EVERY = [
     ("logs", "x3k9"),
     ("approvals",),
     ("allow", "p5t2w"),
+    ("doctor",),
+    ("daemon", "status"),
+    ("daemon", "start"),
 ]
 
 
@@ -74,6 +78,8 @@ def test_no_text_of_it_acts_on_the_terminal(there: Far) -> None:
         "conversation/show": lambda params: {"conversation": shown, "turns": [], "events": []},
         "process/list": lambda params: {"processes": [row]},
         "process/logs": lambda params: {"process": "x", "path": _EVIL, "text": _EVIL, "size": 1},
+        "daemon/status": lambda params: {"pid": _EVIL, "version": _EVIL, "socket": _EVIL},
+        "daemon/doctor": lambda params: {"checks": [{"ok": False, **dict.fromkeys(("name", "sentence", "hint"), _EVIL)}]},
         "trust/show": lambda params: {"path": _EVIL, "state": "unneeded", "digest": "d", "question": [_EVIL]},
         "workspace/join": lambda params: {
             **JOINED,
@@ -118,6 +124,24 @@ def test_a_hint_of_it_is_about_it_alone(there: Far, home: Path, hint: str) -> No
     done = _run("open", "there:/srv/docs", "-m", "hi", "--json")
     said = json.loads(done.stdout.splitlines()[-1])["error"]["hint"]
     assert said.startswith(("on there: ", "opagent --host there ", "opagent trust 'there:"))
+
+
+def test_the_shell_is_offered_ids_only(there: Far) -> None:
+    """What it puts on the line a person runs with the next Enter."""
+    bad = ["$(touch x)", "`x`", "a b", "x;y", "-rf", "a\nplain,b", "", "../x", "A" * 9, "x" * 80, _EVIL, None, 7]
+    rows = [{"id": ident, "title": f"one\nplain,two{_EVIL}"} for ident in [*bad, "k7q2-m4x8p3"]]
+    there.answers["conversation/list"] = lambda params: {"conversations": rows}
+    there.answers["process/list"] = lambda params: {"processes": [*rows, "no row"]}
+    files.private_directory(paths.machine_socket("there").parent)
+    paths.machine_socket("there").symlink_to(there.path)
+    for shell, shown in (("bash", "plain,k7q2-m4x8p3"), ("zsh", "plain\nk7q2-m4x8p3\noneplain,two"), ("fish", "k7q2-m4x8p3")):
+        words = {"COMP_WORDS": "opagent --host there wait ", "COMP_CWORD": "4" if shell != "fish" else ""}
+        said = _run(_OPAGENT_COMPLETE=f"{shell}_complete", **words).stdout
+        assert shown in said and "touch" not in said and not _ACTS & set(said), (shell, said)
+        assert not {"a", "7", "plain,b", "plain,two", "plain,-rf", "plain,x;y"} & set(said.splitlines()), (shell, said)
+    there.answers["conversation/list"] = lambda params: None  # it never answers
+    said = _run(_OPAGENT_COMPLETE="bash_complete", COMP_WORDS="opagent --host there wait ", COMP_CWORD="4").stdout
+    assert said == "file,\n"  # the shell's own files: what follows may be one
 
 
 def test_it_asks_nobody_anything(there: Far) -> None:
@@ -203,7 +227,7 @@ def test_what_is_no_message_is_one_error(there: Far, bad: Any) -> None:
 
 
 def test_an_answer_that_lacks_what_was_asked_for(there: Far) -> None:
-    for words in (("ps",), ("approvals",), ("conversations", "list"), ("explain", "there:/x"), ("logs", "x")):
+    for words in (("ps",), ("approvals",), ("conversations", "list"), ("explain", "there:/x"), ("logs", "x"), ("doctor",)):
         words = words if len(words) > 1 and words[1] == "there:/x" else ("--host", "there", *words)
         done = _run(*words)
         assert done.returncode == 1, words

@@ -58,6 +58,39 @@ def test_a_machine_behind_a_command(there: Sshd) -> None:
     assert forgotten["forgotten"]
 
 
+def checked(*words: str) -> dict[str, dict[str, str | bool | None]]:
+    """The steps of `host check` by name."""
+    return {str(step["name"]): step for step in run_json("host", "check", *words)["steps"]}
+
+
+def test_a_check_measures_the_way(there: Sshd) -> None:
+    steps = checked("there")
+    assert 0 < float(str(steps["round trip"]["sentence"]).split()[0]) < 5000
+    assert str(steps["round trip"]["sentence"]).endswith(" ms by asyncssh")
+    assert steps["sockets"]["ok"] is True and "forwarded" in str(steps["sockets"]["sentence"])
+    assert "logout" in str(steps["logout"]["sentence"])  # whether the daemon outlives it
+    assert "none runs" in str(steps["daemon"]["sentence"])  # and none was started for it
+    assert not list(there.home.rglob("try-*")) and not any(path.is_socket() for path in there.home.rglob("*"))
+
+
+def test_a_check_of_a_server_that_forwards_no_sockets(there: Sshd) -> None:
+    there.options |= {"AllowStreamLocalForwarding": "no", "MaxSessions": "1"}
+    there.restart()
+    steps = checked("there")
+    assert steps["sockets"]["ok"] is None and "share one session" in str(steps["sockets"]["sentence"])
+    assert steps["sockets"]["hint"] == "AllowStreamLocalForwarding yes in its sshd_config"
+
+
+def test_a_check_by_other_transports(there: Sshd) -> None:
+    assert run("host", "add", "there", "--transport", "openssh").returncode == 0
+    words = f"env HOME={there.home} XDG_STATE_HOME={there.home}/s XDG_CACHE_HOME={there.home}/c"
+    assert run("host", "add", "box", "--command", words).returncode == 0
+    for name, transport in (("there", "openssh"), ("box", "command")):
+        steps = checked(name)
+        assert str(steps["round trip"]["sentence"]).endswith(f" ms by {transport}")
+        assert steps["sockets"]["ok"] is True and "share one session" in str(steps["sockets"]["sentence"])
+
+
 def test_a_machine_with_another_clock(there: Sshd) -> None:
     words = ["env", f"HOME={there.home}", *(f"{name}={value}" for name, value in faked("+3d").items())]
     assert run("host", "add", "box", "--command", " ".join(words)).returncode == 0

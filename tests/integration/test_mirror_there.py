@@ -66,6 +66,95 @@ def test_a_mirror_without_a_binding(there: Sshd, home: Path) -> None:
     holds(home / "copies/conversations" / far.name, "echo: hello", " done ")
 
 
+# ---- commands about a file of a mirror -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["binding", "option"])
+def mirror(request: pytest.FixtureRequest, there: Sshd, home: Path) -> Path:
+    """A mirror with one conversation in it."""
+    if request.param == "binding":
+        folder: Path = request.getfixturevalue("notes")
+        assert run("open", str(folder), "-m", "hello").returncode == 0
+    else:
+        folder = home / "copies"
+        folder.mkdir()
+        assert run("open", f"there:{there.home}/docs", "--mirror", str(folder), "-m", "hello").returncode == 0
+    return folder
+
+
+def test_commands_about_a_file_are_about_the_conversation_there(mirror: Path, there: Sshd) -> None:
+    """Whatever it is called here; and what is about the directory is about the one there."""
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    holds(mirror / "conversations" / far.name, "echo: hello", " done ")
+    near = mirror / "conversations/mine.md"
+    (mirror / "conversations" / far.name).rename(near)
+    ident = run("--host", "there", "conversations", "list", "-a", "--format", "ids").stdout.strip()
+    wanted = {
+        ("conversations", "show", str(near)): str(far),
+        ("conversations", "rebuild", str(near)): str(far),
+        ("conversations", "queue", str(near)): "no turns",
+        ("conversations", "export", str(near)): f"exported: {ident}",
+        ("wait", str(near)): ": done",
+        ("send", str(near), "one"): "echo: one",
+        ("open", str(near), "-m", "two"): "echo: two",
+        ("open", str(mirror), "--conversation", str(near), "-m", "three"): "echo: three",
+        ("open", str(mirror), "--conversation", ident, "-m", "four"): "echo: four",
+        ("open", str(mirror), "--last", "-m", "five"): "echo: five",
+        ("logs", str(near)): "",
+        ("restart", str(near)): "echo",
+        ("stop", str(mirror)): ident,
+        ("conversations", "list", str(mirror)): ident,
+        ("conversations", "fork", str(near)): str(far.with_name(far.stem + "-fork.md")),
+    }
+    for words, said in wanted.items():
+        done = run(*words)
+        assert done.returncode == 0 and said in done.stdout + done.stderr, (words, done)
+    holds(near, "echo: one", "echo: two", "echo: three", "echo: four", "echo: five")
+    assert len(list((there.home / "docs/conversations").glob("*.md"))) == 2  # the fork, and nothing was begun by mistake
+
+
+def test_a_mirror_has_the_daemon_there_started_again(mirror: Path, there: Sshd) -> None:
+    before = run("--host", "there", "daemon", "status").stdout.split()[1]
+    done = run("--host", "there", "daemon", "stop")
+    assert f"daemon {before} on there stops; the mirror in {mirror} starts one again" in done.stderr, done
+    until(lambda: (found := daemon_of(str(there.home))) and str(found.pid) != before)
+
+
+def test_a_draft_is_sent_as_it_was_saved_a_moment_ago(mirror: Path, there: Sshd) -> None:
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    near = mirror / "conversations" / far.name
+    text = holds(near, "echo: hello", " done ")
+    for number in range(3):
+        near.write_text(text.replace("- [ ] **Send**", f"draft {number}\n\n- [ ] **Send**"))
+        done = run("send", str(near))
+        assert (done.returncode, done.stdout) == (0, f"echo: draft {number}\n"), done.stderr
+        text = holds(near, f"echo: draft {number}", " done ")
+        text = holds(near, "- [ ] **Send**")
+
+
+def test_a_draft_that_cannot_go_there_is_not_sent(mirror: Path, there: Sshd) -> None:
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    near = mirror / "conversations" / far.name
+    text = holds(near, "echo: hello", " done ")
+    there.stop()
+    near.write_text(text.replace("- [ ] **Send**", "offline\n\n- [ ] **Send**"))
+    done = run("send", str(near))
+    assert done.returncode == 7 and "there cannot be reached" in done.stderr, done
+
+
+def test_a_text_in_a_mirror_that_is_no_conversation(mirror: Path) -> None:
+    text = mirror / "conversations/new.md"
+    text.write_text("not sent yet\n")
+    for words in (
+        ("conversations", "show", str(text)),
+        ("send", str(text)),
+        ("open", str(text), "-m", "hi"),
+        ("wait", str(text)),
+    ):
+        done = run(*words)
+        assert done.returncode == 4 and "is no conversation yet" in done.stderr and "/send" in done.stderr, done
+
+
 def test_a_mirror_of_what_is_here(talk: Talk) -> None:
     (talk.directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
     assert run("open", str(talk.directory), "--mirror", "/nowhere", "-m", "hello").returncode == 2

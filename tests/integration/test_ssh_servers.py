@@ -416,6 +416,32 @@ def test_without_an_ssh_binary_asyncssh_reads_the_file(server: Sshd, monkeypatch
         says(server.config, Person(), "openssh")
 
 
+@pytest.mark.parametrize(
+    "line", ["Port many", "Match", "Host 'there", "Compression perhaps", "Match nonsense x"], ids=lambda line: line.split()[0]
+)
+def test_a_configuration_that_asyncssh_does_not_understand(server: Sshd, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """Where there is an `ssh`, that reads it; without one the line is named."""
+    empty = server.folder / "empty"
+    empty.mkdir()
+    server.configure(line)
+    monkeypatch.setenv("PATH", str(empty))
+    with pytest.raises(HostRefused, match="ssh configuration of there cannot be used") as caught:
+        says(server.config, Person())
+    assert "line 1" in caught.value.why, caught.value.why
+
+
+@pytest.mark.parametrize("line", ["ConnectTimeout 1m", "ServerAliveInterval 5s", 'Match exec "true" # always'])
+def test_what_only_ssh_understands_is_left_to_it(server: Sshd, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """It is asked by `ssh -G`, and asyncssh dials with the answer."""
+    server.configure(line)
+    assert transport_of(server.config) == "asyncssh"
+    empty = server.folder / "empty"
+    empty.mkdir()
+    monkeypatch.setenv("PATH", str(empty))
+    with pytest.raises(HostRefused, match="cannot be used"):
+        says(server.config, Person())
+
+
 def test_nothing_is_left_of_the_system_ssh(server: Sshd) -> None:
     run = paths.run()
     assert says(server.config, Person(), "openssh") == "in\n"

@@ -122,6 +122,22 @@ def test_lagging_reads_on_after_the_last_event(monkeypatch: pytest.MonkeyPatch) 
     assert [event.seq for event in found] == list(range(1, 8))
 
 
+def test_events_that_come_while_an_answer_is_waited_for_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beyond it is read and dropped, and asked for again: each comes once, in order."""
+    monkeypatch.setattr(control, "UNREAD_LIMIT", 100_000)
+    use_fake(monkeypatch)
+    words = [f"{number}-{'x' * 5_000}" for number in range(200)]
+    with Client() as client:
+        client.subscribe(CONVERSATION, 0)
+        client.tell("turn/start", {"conversation": CONVERSATION, "text": " ".join(words), "request": "r"})
+        client.request("daemon/doctor")  # a second, in which all of them come
+        assert 100_000 < client.waiting < 110_000
+        found = _until_done(client)
+        assert client.waiting == 0
+    assert [event.seq for event in found] == list(range(1, 204))
+    assert [event.body["text"] for event in found if event.kind is Kind.TEXT] == [word + " " for word in words]
+
+
 def test_a_turn_is_asked_for_again_but_not_a_new_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
     use_fake(monkeypatch, "dropping")
     with Client() as client:
