@@ -80,6 +80,8 @@ async def _workspace(host: Host, path: str) -> Workspace:
 async def document_read(host: Host, client: Client, params: Params) -> Result:
     record = _record(host, params)
     known = host.conversations.get(record.id)
+    if known is not None and known.versions.stopped:  # it will be mended here; in a mirror nobody could send around it
+        raise Conflict(f"{record.path} is not given to a mirror", known.versions.problem, f"ls -l {record.path}")
     content = known.versions.standing_content if known is not None else None
     if content is None:
         try:

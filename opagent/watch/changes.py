@@ -68,14 +68,16 @@ class Sightings:
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[Signature, bool]] = {}  # the bool: whether the same signature means the same content
+        self._gone: dict[str, None] = {}  # whose end was told last
 
     def start(self, files: Mapping[str, Signature]) -> None:
         """What was there before anybody watched is no news."""
         self._seen = {path: (signature, True) for path, signature in files.items()}
 
     def differs(self, path: str, signature: Signature | None) -> bool:
+        """Also for one that came and went between two looks: whoever made it knows it."""
         seen = self._seen.get(path)
-        return signature is not None if seen is None else seen != (signature, True)
+        return signature is not None or path not in self._gone if seen is None else seen != (signature, True)
 
     def changed(self, files: Mapping[str, Signature]) -> Iterable[str]:
         """The paths where a whole look at the directory shows something else."""
@@ -86,5 +88,9 @@ class Sightings:
         """It is told of now; `now_ns` by the clock that stamps files."""
         if signature is None:
             self._seen.pop(path, None)
+            self._gone[path] = None
+            if len(self._gone) > MOST:
+                del self._gone[next(iter(self._gone))]
         else:
+            self._gone.pop(path, None)
             self._seen[path] = signature, abs(now_ns - signature.mtime_ns) > _COARSE
