@@ -108,7 +108,7 @@ def test_what_was_there_before_is_no_news() -> None:
     sightings.start({"c": old})
     assert list(sightings.changed({"c": old})) == []
     assert sightings.changed({"d": old}) == ["c", "d"]
-    assert sightings.differs("c", None)
+    assert sightings.differs("c", None) and sightings.differs("e", None), "it came and went"
 
 
 @pytest.mark.parametrize("other", [Signature(6, 1, 1), Signature(5, 2, 1), Signature(5, 1, 2), Signature(4, 1, 1)])
