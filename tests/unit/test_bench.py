@@ -23,6 +23,7 @@ NAMES = [
     "exchange and sync, 100 kB", "read, put a reply, exchange, 100 kB", "exchange, 1 MB", "exchange and sync, 1 MB",
     "read, put a reply, exchange, 1 MB", "watching beside 100 files, until ready", "watching beside 100 files, memory",
     "watching beside 100 files, idle processor time", "a save beside 100 files, until told", "a look at 500 files",
+    "a draft saved, until the agent has it",
     "regions of 1 MB", "regions of 1 MB, the end changed", "merge of a save, draft typed, 1 MB",
     "merge of a save, first message edited, 1 MB", "a reply put and the bytes, 1 MB",
 ]  # fmt: skip
