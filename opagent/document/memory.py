@@ -13,9 +13,10 @@ from typing import Any
 
 from opagent.document.draft import is_text, less, note_of, noted, read, unmerged, without_gesture, without_notes
 from opagent.document.edit import Document, Opening, load
-from opagent.document.lines import digest, line_digest, lines
+from opagent.document.lines import digest, has_text, line_digest, lines, words
 from opagent.document.parse import Part, Region, scan
 from opagent.document.records import Fact, Kept, Records
+from opagent.document.ticks import untick
 
 _COMMANDS = 20  # that an editor may still show after they were obeyed
 
@@ -151,13 +152,22 @@ class Memory:
         draft = less(self.draft_of(found), b"\n".join(since).split(b"\n"))
         turns = [region for region in found.regions if region.part.turn]
         texts = [region.tail for region in turns[:-1]]  # the last one's is in the draft
-        texts += [region.body for region in turns if region.part is Part.MESSAGE and self._unknown(region)]
+        texts += [self._typed(region) for region in turns]
         return self._keep(b"\n".join((draft, *texts)).split(b"\n"))
 
-    def _unknown(self, message: Region) -> bool:
-        """Whether it has words that were never written."""
-        kept = self.kept.get(message.id)
-        return kept is not None and digest(message.body) not in kept.states
+    def _typed(self, region: Region) -> bytes:
+        """Of a turn in a save, the lines that were never written: of a message all, of a reply those that are not the agent's."""
+        kept, mine = self.kept.get(region.id), self.document.region(region.id)
+        body = untick(region.body, self.tag, region.id)[0] if region.part is Part.REPLY else region.body
+        if kept is None or mine is None or digest(body) in kept.states:
+            return b""
+        if region.part is not Part.REPLY:
+            return body
+        theirs, said = lines(mine.body), words(mine.body)
+        known = set(theirs)
+        new = [line for line in body.split(b"\n") if has_text(line.strip()) and line.strip() not in known]
+        new = [line for line in new if line_digest(line) not in kept.lines and words(line) not in said]
+        return b"\n".join(line for line in new if not any(each.startswith(line.strip()) for each in theirs))  # it streamed then
 
     def remind(self, disk: bytes) -> None:
         """After a restart without the last version: lines that no save has shown yet were only there, and in the log.

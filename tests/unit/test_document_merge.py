@@ -536,6 +536,16 @@ def test_the_log_has_the_reply_as_it_stands_when_two_editors_wrote_into_it() -> 
     assert b"one\n" in fact.body and b"two\n" in fact.body and fact.body in merged.content
 
 
+def test_a_line_in_a_reply_of_a_save_that_nobody_merged_is_kept() -> None:
+    made = talk(2)
+    made.write()
+    save = made.file.replace(b"Answer 0", b"typed by a person\nAnswer 0").replace(b"Its second paragraph 1.", b"Its second para")
+    assert made.memory.rescue(save)
+    draft = made.memory.draft()
+    assert b"typed by a person" in draft and b"para" not in draft, "of the agent's own words nothing is the person's"
+    assert not made.memory.rescue(save)
+
+
 def test_77_an_older_version_by_git() -> None:
     made = talk(1)
     old = made.file
