@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pwd
@@ -355,8 +356,9 @@ def test_eight_at_once(there: dict[str, str]) -> None:
 
 
 def test_a_base_that_others_make_at_the_same_moment(tmp_path: Path) -> None:
-    os.umask(0o077)
-    with ThreadPoolExecutor(8) as threads:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.umask, os.umask(0o077))
+        threads = stack.enter_context(ThreadPoolExecutor(8))
         for number in range(40):
             together = threading.Barrier(8)
             base = str(tmp_path / f"{number}/a/b/c")
