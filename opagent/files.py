@@ -150,7 +150,6 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600, sync: bool = True
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         write_all(fd, content)
-        os.fchmod(fd, mode)  # whatever the umask takes away
         if sync:
             os.fsync(fd)
     except BaseException:

@@ -44,7 +44,9 @@ def merge(app: App, base: str, ours: str, theirs: str, path: str | None) -> None
         where = _by_lines(names)
     else:
         result = merge3(old or b"", mine or b"", other or b"")
-        files.write_whole(Path(names[0]), result.content, stat.S_IMODE(os.stat(names[0]).st_mode), sync=False)
+        mode = stat.S_IMODE(os.stat(names[0]).st_mode)
+        files.write_whole(Path(names[0]), result.content, sync=False)
+        os.chmod(names[0], mode)  # whatever the umask is
         where = ", ".join(result.clashes)
     if where:
         raise Conflict(f"{name} cannot be merged without you", f"both sides changed it: {where}", f"$EDITOR {shlex.quote(name)}")
