@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +41,7 @@ class Shared:
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
         self.closing = False  # nothing is started any more
-        self.held: Callable[[str], AbstractContextManager[None]] = lambda conversation: (
-            nullcontext()
-        )  # followers of a conversation hear later
+        self.held: Callable[[str], AbstractContextManager[None]]  # its followers hear at the end of it
         self.store_refuses: Callable[[str], None] = lambda conversation: None
         self.look_again: Callable[[Conversation], Workspace]  # the directory of a conversation as it is now
         self.fork: Callable[[Conversation, str | None], Awaitable[Conversation]]  # a conversation up to a turn, as a new one
