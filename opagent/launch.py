@@ -41,13 +41,13 @@ def connect(start: bool, end: float) -> socket.socket:
     """
     if start:
         _private_directories()
-    soon = min(end, time.monotonic() + _LISTENS_WITHIN)
+    soon = time.monotonic() + _LISTENS_WITHIN
     while (stream := dial(paths.socket(), end)) is None:
         lives = _lives_unheard()
         if lives and (stream := _dial_older(end)) is not None:
             return stream
         if not (start or lives):
-            if time.monotonic() < soon and _holder(paths.daemon_pid()) is not None:  # it makes its socket anew, or leaves
+            if time.monotonic() < min(soon, end) and _holder(paths.daemon_pid()) is not None:  # it makes its socket anew, or leaves
                 time.sleep(0.02)
                 continue
             raise DaemonUnavailable("no daemon is running", hint="opagent daemon start")
@@ -56,6 +56,7 @@ def connect(start: bool, end: float) -> socket.socket:
             raise silent(why)
         if lives:
             time.sleep(0.02)
+            soon = time.monotonic() + _LISTENS_WITHIN
             continue
         with _lock() as ours:
             if not ours:
