@@ -47,7 +47,7 @@ def connect(start: bool, end: float) -> socket.socket:
         if lives and (stream := _dial_older(end)) is not None:
             return stream
         if not (start or lives):
-            if time.monotonic() < min(soon, end) and _holder(paths.daemon_pid()) is not None:  # it makes its socket anew, or leaves
+            if time.monotonic() < soon and _holder(paths.daemon_pid()) is not None:  # it makes its socket anew, or leaves
                 time.sleep(0.02)
                 continue
             raise DaemonUnavailable("no daemon is running", hint="opagent daemon start")
