@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from opagent import launch
 from opagent.client import Client
 from tests.doubles import barrier_daemon
 from tests.doubles.checker import heard_by, of_test
@@ -19,22 +18,16 @@ from tests.doubles.daemons import environment
 from tests.doubles.mortal_daemon import WORD
 from tests.doubles.patience import PATIENCE, until
 from tests.faults.conftest import Place, is_daemon_of_test
-from tests.faults.matrix import VICTIMS, cells, state
-from tests.integration.conftest import FINAL
+from tests.faults.matrix import cells, state
 
 WARM = ("K6", "K7", "K8", "K9", "K10", "K11", "K13", "K14", "K15")  # the agent runs already
 LONG, SHORT = f"/slow 200 0.05\n{WORD}", f"/slow 10 0.02\n{WORD}"
 TEXTS = {"K9": "/tool\n{}", "K10": f"/permission\n{WORD}", "K11": f"/permission\n{WORD}", "K13": SHORT, "K14": SHORT}
 
 
-def stopping_at(place: Place, monkeypatch: pytest.MonkeyPatch, step: str) -> int:
+def stopping_at(place: Place, step: str) -> int:
     """The pid of a daemon that stops at the step; the one after it is as usual."""
-    place.kill_daemon()
-    with monkeypatch.context() as patch:
-        patch.setattr(launch, "DAEMON", barrier_daemon.words(step))
-        patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-        place.back()
-    pid = place.daemon()
+    pid = place.anew(barrier_daemon.words(step), PYTHONPATH=environment()["PYTHONPATH"])
     place.at_end.append(lambda: _unless_gone(pid, signal.SIGCONT))  # where a test fails before it goes on
     return pid
 
@@ -71,8 +64,8 @@ def replayed(conversation: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("step", "victim"), cells("agent", "daemon", "client"))
-def test_a_kill_at_a_step(place: Place, monkeypatch: pytest.MonkeyPatch, step: str, victim: str) -> None:
-    daemon = stopping_at(place, monkeypatch, step)
+def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
+    daemon = stopping_at(place, step)
     conversation = place.create("oracle")
     if step in WARM:
         place.say(conversation, "warm up")
@@ -120,10 +113,3 @@ def _void(place: Place, step: str, victim: str) -> None:
     """An answer that the agent cannot have got counts for nothing; nothing is allowed by a death."""
     for approval in place.client.request("approval/list", {"all": True})["approvals"]:
         assert approval["state"] == ("allowed" if victim == "client" else "void"), (step, victim, approval)
-
-
-def test_the_matrix_is_whole() -> None:
-    assert len(VICTIMS) == 7 and set(FINAL) > {"done", "interrupted"}
-
-
-__all__ = ["stopping_at"]
