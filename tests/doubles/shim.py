@@ -1,8 +1,8 @@
 """Builds `fault.c` once per machine and gives its variables; the program that is started with them meets the fault, nobody else.
 
-    shim = Shim(built(folder), folder)
-    environment |= shim.fails("write", "opagent.db-wal", errno=28)
-    shim.arm() ... shim.disarm()
+shim = Shim(built(folder), folder)
+environment |= shim.fails("write", "opagent.db-wal", errno=28)
+shim.arm() ... shim.disarm()
 """
 
 from __future__ import annotations
