@@ -30,7 +30,8 @@ class Drafted:
 
 def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | None) -> Drafted:
     """`displaced`: the version that the save came over, if that was a later one than its editor had."""
-    base, theirs = memory.draft(), _without_obeyed(memory, save)
+    theirs, placed = _without_obeyed(memory, save), _placed(memory, save, replies)
+    base = b"\n".join(line for line in memory.draft().split(b"\n") if line.strip() not in placed)
     moved = [*save.moved, *replies.moved]
     raws = _raws(memory, save, theirs, replies)
     _look(memory, save, replies)
@@ -53,6 +54,15 @@ def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | Non
     counts = asked is stays is Gesture.NONE or (not elsewhere and stays is not Gesture.NONE and (stays.sends or asked.commands))
     anew = bool(elsewhere or kept or raws or save.cut or theirs != save.noteless)
     return Drafted(text, anew, counts, parted.edited)
+
+
+def _placed(memory: Memory, save: Save, replies: Replies) -> set[bytes]:
+    """Lines of the draft that no save has shown yet, and that this one has outside of it: they were taken from there."""
+    if not memory.records.unseen:
+        return set()
+    new = {line for text in _outside(memory, save, replies) for line in lines(text)}
+    standing = (line for region in memory.document.regions if region.part is not Part.NEXT for line in lines(region.raw))
+    return new.intersection(line.strip() for line in memory.records.unseen.values()).difference(standing)
 
 
 def _raws(memory: Memory, save: Save, theirs: bytes, replies: Replies) -> dict[str, bytes]:

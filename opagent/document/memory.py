@@ -167,7 +167,9 @@ class Memory:
         known = set(theirs)
         new = [line for line in body.split(b"\n") if has_text(line.strip()) and line.strip() not in known]
         new = [line for line in new if line_digest(line) not in kept.lines and words(line) not in said]
-        return b"\n".join(line for line in new if not any(each.startswith(line.strip()) for each in theirs))  # it streamed then
+        new = [line for line in new if not any(each.startswith(line.strip()) for each in theirs)]  # it streamed then
+        kept.moved |= Counter(map(line_digest, new))  # the same buffer may be saved again
+        return b"\n".join(new)
 
     def remind(self, disk: bytes) -> None:
         """After a restart without the last version: lines that no save has shown yet were only there, and in the log.

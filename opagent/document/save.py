@@ -127,7 +127,8 @@ def _loaded(memory: Memory, order: Sequence[str], regions: Sequence[Region], aft
         had = [name for place, name in enumerate(order) if place < end and (memory.kept[name].seen or name in proven)]
     old = not memory.records.parted.keys().isdisjoint(region.id for region in regions)
     summaries = {region.id for region in memory.document.regions if region.part is Part.SUMMARY} if old else set()
-    return {name for name in had if not memory.kept[name].running} - summaries
+    open_ = {region.id for region in regions if region.close and not region.finished}  # wherever they stand in it
+    return {name for name in had if not memory.kept[name].running} - summaries - open_
 
 
 def _begun(memory: Memory, shown: Collection[str]) -> set[str]:

@@ -318,6 +318,19 @@ def test_70_an_old_message_edited_while_the_agent_runs() -> None:
     assert not stale.facts and b"Question zero?" in stale.content
 
 
+def test_a_running_reply_that_was_put_before_finished_ones_is_whole() -> None:
+    made = running()
+    regions = scan(made.file, TAG)
+    first, turn = regions[1].open, b"".join(region.raw for region in regions if region.id in ("u0001", "a0001"))
+    buffer = made.file.replace(turn, b"").replace(first, turn + first)
+    made.save(buffer.replace(b"Second line", b"typed inside\nSecond line"))
+    made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1, "done")
+    made.save(buffer.replace(b"Second line", b"typed inside\nand there\nSecond line"))
+    content = made.write()
+    assert b"Third." in content and content.count(b"typed inside") == content.count(b"and there") == 1
+    assert ids(content) == ["", "u0001", "a0001", "u0000", "a0000", "next"]
+
+
 def test_71_text_typed_into_a_running_reply() -> None:
     made = running()
     saved = made.file.replace(b"Second line", b"wait, I meant\nthe other one\nSecond line").replace(BOX, TICKED)
@@ -710,6 +723,23 @@ def test_what_it_held_outside_the_draft_is_rescued_too() -> None:
     made.save(content.replace(b"a margin note\n", b""))
     made.write()
     assert not made.memory.rescue(content), "a version is no save: what was taken out of it since was taken out"
+
+
+def test_a_buffer_that_was_rescued_from_and_is_saved_again_doubles_nothing() -> None:
+    """A message that its editor never saw being sent, and lines typed in a message, in a reply and behind one."""
+    made = talk(2)
+    buffer = made.file.replace(BOX, b"sent now\n\n" + TICKED)
+    made.save(buffer)
+    made.send(2)
+    made.stream("It runs.\n", 2)
+    buffer = buffer.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
+    buffer = buffer.replace(b"Question 1?", b"Question 1?\nand a line more").replace(b"paragraph 0", b"paragraph 0.\ntyped inside\n0")
+    assert made.memory.rescue(buffer)
+    made.write()
+    made.save(buffer.replace(TICKED, TICKED + b"\none more"))
+    content = made.write()
+    typed = (b"a margin note\n", b"and a line more\n", b"typed inside\n", b"sent now\n", b"one more\n")
+    assert [content.count(line) for line in typed] == [1, 1, 1, 1, 1], content.decode()
 
 
 def test_what_was_moved_is_known_after_a_restart() -> None:
