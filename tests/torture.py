@@ -282,7 +282,9 @@ class Life:
         after = next((region.value("after") for region in regions if region.part is Part.NEXT), "")
         last = names.index(after) if after and after in names else -1
         places = [place for place, region in enumerate(regions) if region.part is Part.REPLY and region.close and place <= last]
-        places = places if loaded else [place for place, region in enumerate(regions) if region.part is Part.REPLY and region.close]
+        places = (
+            places if loaded else [place for place, region in enumerate(regions) if region.part is Part.REPLY and region.close]
+        )
         if self.kind == "two" or not places:
             return b"", set()  # a stale second editor may bring it back, or send its text again: known, 9 of 3,000
         place = self.random.choice(places)

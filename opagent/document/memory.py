@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, tzinfo
 from typing import Any
 
-from opagent.document.draft import is_text, less, note_of, noted, read, unmerged, without_gesture, without_notes
+from opagent.document.draft import asks, is_text, less, note_of, noted, read, unmerged, without_gesture, without_notes
 from opagent.document.edit import Document, Opening, load
 from opagent.document.lines import digest, has_text, line_digest, lines, words
 from opagent.document.parse import Part, Region, scan
@@ -183,7 +183,7 @@ class Memory:
     def _keep(self, found: Iterable[bytes]) -> bool:
         """Those of a person's lines that stand nowhere go into the draft."""
         standing = set(lines(self.content()))
-        lost = [line for line in found if is_text(line) and line.strip() not in standing]
+        lost = [line for line in found if is_text(line) and not asks(line) and line.strip() not in standing]
         if lost:
             self.records.watch(lost)
             self.redraft(b"\n".join((read(self.draft()).text, *lost)))

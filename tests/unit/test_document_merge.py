@@ -707,6 +707,7 @@ def test_beginning_with_a_draft_that_has_grown() -> None:
 def test_what_an_unmerged_save_held_is_rescued() -> None:
     made = talk(1)
     assert not made.memory.rescue(made.file)
+    assert not made.memory.rescue(made.file.replace(BOX, b"/cancel\n\n" + BOX)), "the same buffer may be saved again"
     assert made.memory.rescue(made.file.replace(BOX, b"half a thought\n\n" + TICKED))
     assert read(made.memory.draft()) == read(b"half a thought")
     assert made.save(made.file.replace(BOX, b"other\n\n" + BOX)).content.count(b"half a thought") == 1
@@ -733,7 +734,9 @@ def test_a_buffer_that_was_rescued_from_and_is_saved_again_doubles_nothing() -> 
     made.send(2)
     made.stream("It runs.\n", 2)
     buffer = buffer.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
-    buffer = buffer.replace(b"Question 1?", b"Question 1?\nand a line more").replace(b"paragraph 0", b"paragraph 0.\ntyped inside\n0")
+    buffer = buffer.replace(b"Question 1?", b"Question 1?\nand a line more").replace(
+        b"paragraph 0", b"paragraph 0.\ntyped inside\n0"
+    )
     assert made.memory.rescue(buffer)
     made.write()
     made.save(buffer.replace(TICKED, TICKED + b"\none more"))
