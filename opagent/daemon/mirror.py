@@ -11,6 +11,7 @@ import getpass
 import logging
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -207,7 +208,7 @@ class Mirrors:
         known = self._known.get(directory)
         if known is not None and (known.machine, known.path) != (name, remote_path):
             what = f"{directory} mirrors {known.machine}:{known.path}"
-            raise Conflict(what, "a directory mirrors one other", f"opagent open {known.machine}:{known.path}")
+            raise Conflict(what, "a directory mirrors one other", f"opagent host unmirror {shlex.quote(directory)}")
         if mirror := self._mirrors.get(directory):
             mirror.wake()
             return mirror

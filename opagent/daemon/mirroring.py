@@ -198,7 +198,9 @@ async def mirror_open(host: Host, client: Client, params: Params) -> Result:
 
 async def mirror_close(host: Host, client: Client, params: Params) -> Result:
     host.refuse_agents(client)
-    return {"closed": await host.mirrors.end(text(params, "directory"))}
+    directory = os.path.realpath(text(params, "directory"))
+    waiting = [path for one in host.mirrors.listed() if one["directory"] == directory for path in one["waiting"]]
+    return {"closed": await host.mirrors.end(directory), "waiting": waiting}
 
 
 async def conversation_where(host: Host, client: Client, params: Params) -> Result:

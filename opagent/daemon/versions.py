@@ -113,7 +113,7 @@ class Versions:
             self.heard.append(Heard(Merged(disk), recalled.memory.draft(), new=False))
         subject.learn(recalled.memory.document.regions[0].raw)
         self.behind = recalled.memory.content() != self._disk
-        self._rescue(recalled.memory, left)
+        await self._rescue(recalled.memory, left)
         return recalled.memory
 
     async def read(self) -> bool:
@@ -215,13 +215,16 @@ class Versions:
         self.stopped = False
         self.heard.append(heard)
 
-    def _rescue(self, memory: Memory, left: Iterable[Path]) -> None:
+    async def _rescue(self, memory: Memory, left: Iterable[Path]) -> None:
         """Saves that an earlier daemon exchanged out of the file and did not live to look at."""
         standing = memory.content().split(b"\n")
         for path in left:
             whole, _, last = path.read_bytes().rpartition(b"\n")
             ours = any(line.startswith(last) for line in standing)  # a version of ours that was cut in the middle of a line
-            if memory.rescue(whole + (b"\n" if ours else b"\n" + last)):
+            save = whole + (b"\n" if ours else b"\n" + last)
+            if memory.cannot_keep(save):
+                await self.subject.keep(save)
+            if memory.rescue(save):
                 self.behind = True
                 self.subject.tell("kept", "lines of a save that a stopped daemon had not read are in the draft")
             self._held.append(path)

@@ -23,8 +23,8 @@ _COMMANDS = 20  # that an editor may still show after they were obeyed
 
 class Memory:
     def __init__(self, document: Document, person: str) -> None:
-        self.document, self.person = document, person
-        self.records = Records()
+        self.records, self.person = Records(), person
+        self.document = replace(document, began=self.records.began)
         self.kept = self.records.kept
         self.notice = ""  # the daemon's note in the draft area
 
@@ -151,9 +151,22 @@ class Memory:
         since = [raw for name, raw in self.records.raws() if found.region(name) is None]  # what was sent after that save
         draft = less(self.draft_of(found), b"\n".join(since).split(b"\n"))
         turns = [region for region in found.regions if region.part.turn]
-        texts = [region.tail for region in turns[:-1]]  # the last one's is in the draft
+        texts = [self._behind(region) for region in turns[:-1]]  # the last one's is in the draft
         texts += [self._typed(region) for region in turns]
         return self._keep(b"\n".join((draft, *texts)).split(b"\n"))
+
+    def cannot_keep(self, content: bytes) -> bool:
+        """Whether a save changes the words of a turn that is in a part by now."""
+        parted = self.records.parted
+        turns = (region for region in scan(content, self.tag) if region.id in parted)
+        return any(digest(region.body) not in parted[region.id].states for region in turns)
+
+    def _behind(self, region: Region) -> bytes:
+        """What stands behind a turn in a save, but for what is in a part with it."""
+        parted = self.records.parted.get(region.id)
+        if parted is None:
+            return region.tail
+        return b"\n".join(line for line in region.tail.split(b"\n") if line_digest(line) not in parted.lines)
 
     def _typed(self, region: Region) -> bytes:
         """Of a turn in a save, the lines that were never written: of a message all, of a reply those that are not the agent's."""
@@ -192,7 +205,7 @@ class Memory:
     def rewrite(self, content: bytes) -> None:
         """The daemon changed the file as a whole. Turns that it holds no longer were moved to a part."""
         before = self.document.regions
-        self.document = replace(load(content, self.zone, self.tag), did=self.document.did)
+        self.document = replace(load(content, self.zone, self.tag), did=self.document.did, began=self.records.began)
         for region in before:
             if region.id in self.kept and self.document.region(region.id) is None:
                 self.records.part(region)

@@ -137,6 +137,8 @@ class Daemon:
 
     def rescue(self, save: bytes) -> None:
         """What an earlier daemon had taken out of the file and not looked at."""
+        if self.memory.cannot_keep(save):
+            self.aside.append(save)
         if self.memory.rescue(save):
             self.facts["rescued"] += 1
 

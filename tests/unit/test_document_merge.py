@@ -318,17 +318,60 @@ def test_70_an_old_message_edited_while_the_agent_runs() -> None:
     assert not stale.facts and b"Question zero?" in stale.content
 
 
+def _to_the_top(content: bytes, *names: str, behind: bytes = b"") -> bytes:
+    """A buffer in which these turns, and a note behind them, stand before all others."""
+    regions = scan(content, TAG)
+    turn = b"".join(region.raw for region in regions if region.id in names)
+    return content.replace(turn, b"").replace(regions[1].open, turn + behind + regions[1].open)
+
+
 def test_a_running_reply_that_was_put_before_finished_ones_is_whole() -> None:
     made = running()
-    regions = scan(made.file, TAG)
-    first, turn = regions[1].open, b"".join(region.raw for region in regions if region.id in ("u0001", "a0001"))
-    buffer = made.file.replace(turn, b"").replace(first, turn + first)
+    buffer = _to_the_top(made.file, "u0001", "a0001")
     made.save(buffer.replace(b"Second line", b"typed inside\nSecond line"))
     made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1, "done")
     made.save(buffer.replace(b"Second line", b"typed inside\nand there\nSecond line"))
     content = made.write()
     assert b"Third." in content and content.count(b"typed inside") == content.count(b"and there") == 1
     assert ids(content) == ["", "u0001", "a0001", "u0000", "a0000", "next"]
+
+
+def test_what_stands_behind_a_turn_that_comes_back_stays_once() -> None:
+    """A running turn is cut out, with the note left that stood behind it."""
+    made = running()
+    made.save(_to_the_top(made.file, "u0001", "a0001", behind=b"a margin note\n"))
+    content = made.write()
+    regions = scan(content, TAG)
+    cut = b"".join((regions[1].raw, regions[2].open, regions[2].body, regions[2].close))
+    for _ in range(2):
+        merged = made.save(content.replace(cut, b""))
+        assert {("restored", "u0001"), ("restored", "a0001")} <= set(what(merged))
+        assert made.write().count(b"a margin note") == 1
+
+
+def test_who_has_the_turn_that_ended_last_has_all_before_it_wherever_they_stand() -> None:
+    made = running()
+    made.save(_to_the_top(made.file, "u0001", "a0001"))
+    content = made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1, "done")
+    assert b"next after=a0001 " in content and ids(content) == ["", "u0001", "a0001", "u0000", "a0000", "next"]
+    regions = scan(content, TAG)
+    first, second = (b"".join(region.raw for region in regions[place : place + 2]) for place in (1, 3))
+    made.save(content.replace(second, b""))
+    assert ids(made.write()) == ["", "u0001", "a0001", "next"]
+    made.save(content.replace(second, b"").replace(first, b""))
+    assert ids(made.write()) == ["", "next"]
+
+
+def test_a_save_that_changes_a_turn_of_a_part_is_told_from_others() -> None:
+    made = talk(4)
+    before = made.file.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
+    made.save(before)
+    split = parts.split(made.file, "c.md", "s0001", limit=1)
+    assert split
+    made.memory.rewrite(split.content)
+    made.write()
+    assert not made.memory.cannot_keep(before) and not made.memory.rescue(before)
+    assert made.memory.cannot_keep(before.replace(b"paragraph 0", b"paragraph of mine"))
 
 
 def test_71_text_typed_into_a_running_reply() -> None:
