@@ -169,13 +169,14 @@ class Memory:
         return b"\n".join(line for line in region.tail.split(b"\n") if line_digest(line) not in parted.lines)
 
     def _typed(self, region: Region) -> bytes:
-        """Of a turn in a save, the lines that were never written: of a message all, of a reply those that are not the agent's."""
-        kept, mine = self.kept.get(region.id), self.document.region(region.id)
+        """Of a turn in a save, the lines that were never written: also of one that was deleted since."""
+        kept = self.records.record(region.id)
+        mine = self.document.region(region.id) or (kept and kept.deleted)
         body = untick(region.body, self.tag, region.id)[0] if region.part is Part.REPLY else region.body
         if kept is None or mine is None or digest(body) in kept.states:
             return b""
         if region.part is not Part.REPLY:
-            return body
+            return less(body, mine.body.split(b"\n"))
         theirs, said = lines(mine.body), words(mine.body)
         known = set(theirs)
         new = [line for line in body.split(b"\n") if has_text(line.strip()) and line.strip() not in known]

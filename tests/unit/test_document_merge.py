@@ -769,6 +769,17 @@ def test_what_it_held_outside_the_draft_is_rescued_too() -> None:
     assert not made.memory.rescue(content), "a version is no save: what was taken out of it since was taken out"
 
 
+def test_what_it_held_in_an_exchange_that_was_deleted_since_is_rescued_too() -> None:
+    made = running()
+    lost = made.file.replace(b"Second line", b"typed inside\nSecond line").replace(b"Go on", b"a line more\nGo on")
+    content = made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1, "done")
+    turn = b"".join(region.raw for region in scan(content, TAG) if region.id in ("u0001", "a0001"))
+    made.save(content.replace(turn, b""))
+    made.write()
+    assert made.memory.rescue(lost)
+    assert read(made.memory.draft()) == read(b"a line more\ntyped inside\n")
+
+
 def test_a_buffer_that_was_rescued_from_and_is_saved_again_doubles_nothing() -> None:
     """A message that its editor never saw being sent, and lines typed in a message, in a reply and behind one."""
     made = talk(2)
