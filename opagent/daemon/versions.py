@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from opagent.daemon import recollection
+from opagent.daemon import recollection, whereabouts
 from opagent.daemon.guests import Guests
 from opagent.daemon.inbox import Foreign
 from opagent.daemon.standing import Standing
@@ -24,7 +24,7 @@ from opagent.document.merge import Merged, merge
 from opagent.document.mirrored import rebased, unseen
 from opagent.document.settings import Write
 from opagent.errors import OpAgentError
-from opagent.watch import exchange, workfiles
+from opagent.watch import exchange
 from opagent.watch.exchange import Result
 from opagent.watch.settled import PATIENCE, Reading, Stamp, settled_read, unchanged
 
@@ -94,7 +94,7 @@ class Versions:
         subject = self.subject
         subject.shared.ownership.take(subject.workspace.path)
         await subject.follow()
-        left = workfiles.leftovers(subject.directory, subject.path)
+        left = whereabouts.left(subject.directory, subject.path, subject.record.id)
         reading = await self._reading(_SOON)
         self._disk, self._stamp = (reading.content, reading.stamp) if reading else (None, None)
         self.stopped = False

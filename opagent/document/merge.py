@@ -131,7 +131,8 @@ def _assembled(memory: Memory, save: Save, regions: list[Region], draft: Drafted
     if area is None or draft.anew or regions[-1] is not last or NOTE in last.tail:
         text, (bare, behind) = draft.text, document.without_tail(last)
         if last.id == save.behind:
-            regions[regions.index(last)] = bare
+            margin = b"".join(line.rstrip(b"\r") + document.eol for line in draft.margin)
+            regions[regions.index(last)] = replace(bare, tail=bare.tail + margin)
         elif regions[-1] is last and behind.strip():  # what was draft stood behind a turn that is in a part
             text = behind + text
         return replace(document, regions=tuple(_closed(regions, document.eol))).redraft(memory.person, text, memory.notice)

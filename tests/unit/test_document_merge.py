@@ -374,6 +374,21 @@ def test_a_save_that_changes_a_turn_of_a_part_is_told_from_others() -> None:
     assert made.memory.cannot_keep(before.replace(b"paragraph 0", b"paragraph of mine"))
 
 
+@pytest.mark.parametrize("ending", [b"", b"/send\n"])
+def test_a_margin_note_behind_the_last_turn_of_a_stale_editor_stays_there(ending: bytes) -> None:
+    made = talk(1)
+    stale = made.file + b"typed late\n" + ending
+    made.exchange(1, b"Go on", "More of it.\n")
+    made.save(made.file.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001"))
+    made.memory.records.watch([b"a margin note"])
+    made.write()
+    made.save(stale)
+    content = made.write()
+    regions = {region.id: region for region in scan(content, TAG)}
+    assert regions["a0000"].tail.strip() == b"a margin note" and content.count(b"a margin note") == 1
+    assert read(made.memory.draft()).text == b"typed late" and ids(content) == ["", "u0000", "a0000", "u0001", "a0001", "next"]
+
+
 def test_71_text_typed_into_a_running_reply() -> None:
     made = running()
     saved = made.file.replace(b"Second line", b"wait, I meant\nthe other one\nSecond line").replace(BOX, TICKED)
