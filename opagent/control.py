@@ -88,7 +88,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "document/part": ("conversation, part (as a summary of the file names it)", "conversation, document"),
     "document/watch": ("path", "workspace; then `document` notifications {conversation, path, digest}"),
     "mirror/open": ("directory, machine, path (there), conversations?", "directory, folder"),
-    "mirror/close": ("directory", "closed (the files stay)"),
+    "mirror/close": ("directory", "closed (the files stay), waiting (files whose last save is not there)"),
     "mirror/settle": ("path (a conversation's file in a mirror)", "nothing, once what was saved in it is on the other machine"),
     "mirror/list": (
         "",

@@ -31,6 +31,7 @@ THINGS = {
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
             "since?: str, why?: str",
+    "mirror": "directory: str, machine: str, path: str, connected: bool, files: int, waiting: [str], problems: [object]",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
@@ -59,6 +60,8 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "host check": ("steps: [check]",),
     "host upgrade": ("report: any",),
     "host forget": ("forgotten: bool, report: any",),
+    "host mirrors": ("mirrors: [mirror]",),
+    "host unmirror": ("closed: bool, waiting: [str]",),
     "logs": ("process: str, path: str, text: str",),
     "stop": ("process: process",),
     "restart": ("process: process",),

@@ -135,6 +135,13 @@ class Daemon:
             self.memory.remind(content)
         self.take(content)
 
+    def rescue(self, save: bytes) -> None:
+        """What an earlier daemon had taken out of the file and not looked at."""
+        if self.memory.cannot_keep(save):
+            self.aside.append(save)
+        if self.memory.rescue(save):
+            self.facts["rescued"] += 1
+
     def _recall(self) -> list[Event]:
         """Memory and replies as the log has them; the turns that have not begun."""
         begun = [str(each.turn) for each in self.log if each.body.get("state") == "running"]

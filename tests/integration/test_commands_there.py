@@ -135,6 +135,8 @@ REFUSED = [
     ("host add x -C there:docs", 2, "on this machine only", "opagent host add x"),
     ("host check there --host there", 2, "on this machine only", "opagent host check there"),
     ("host upgrade there --host there", 2, "on this machine only", "opagent host upgrade there"),
+    ("host mirrors --host there", 2, "on this machine only", "opagent host mirrors"),
+    ("host unmirror docs --host there", 2, "on this machine only", "opagent host unmirror docs"),
     ("host forget there --host there", 2, "on this machine only", "opagent host forget there"),
     ("open --host there elsewhere:docs -m hi", 2, "one command, one machine", "opagent --help"),
     ("open --host elsewhere -C there:docs -m hi", 2, "one command, one machine", "opagent --help"),
