@@ -209,7 +209,7 @@ class Conversation:
             await lifecycle.start_for(self, self.queue[0])
         elif lifecycle.outdated(self, self.agent, self.queue[0]):
             await lifecycle.stop(self, inbox.StopAgent(again=False, force=False))
-        elif self.agent.ready:
+        elif self.agent.ready and self.agent.lives:  # of one that is dead the inbox hears soon; what waits runs after that
             await turns.begin(self, self.queue.popleft())
 
     def take_early(self) -> list[Update]:

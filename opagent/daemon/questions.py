@@ -124,6 +124,8 @@ async def put(c: Conversation, running: Running, request: Asked, question: Quest
 async def answered(c: Conversation, approval: Approval) -> None:
     """The committed answer goes to the agent, chosen by kind."""
     running, agent = c.current, c.agent
+    if agent is not None and not agent.lives:
+        return  # it never hears it: its end, which is on its way, makes the answer void
     request = running.pending.pop(approval.id, None) if running else None
     if running is None or agent is None or request is None:
         if c.services is not None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from opagent.daemon import recollection, whereabouts
 from opagent.daemon.guests import Guests
@@ -70,6 +71,7 @@ class Versions:
         self._disk: bytes | None = b""  # what the file holds as far as we know; None: it is gone
         self._stamp: Stamp | None = None  # of what it holds
         self._held: list[Path] = []  # saves that came out of the file, until a durable version holds them
+        self._unlogged: list[dict[str, Any]] = []  # versions that the log has not taken yet
         self._busy_until = 0.0  # somebody keeps it open for writing, and each look takes seconds
         self._rested = False  # this daemon has had the memory before
         self._guests = Guests()
@@ -297,7 +299,10 @@ class Versions:
         content = memory.version(previous)
         self.size = len(content)
         if not memory.records.wrote(content):
-            await self.subject.log({"what": "version", "seq": self.shown, **memory.written(content)})
+            self._unlogged.append({"what": "version", "seq": self.shown, **memory.written(content)})
+        while self._unlogged:  # a version that the log refused comes before the next one, or a restart takes it for a person's
+            await self.subject.log(self._unlogged[0])
+            del self._unlogged[0]
         return content
 
     async def _make_again(self, memory: Memory, wanted: bool) -> None:
@@ -330,7 +335,7 @@ class Versions:
         reading = await self._reading(_SOON)
         present, self._stamp = (reading.content, reading.stamp) if reading else (None, None)
         memory = self.memory = recollection.rebuilt(subject, present, damaged=self.problem == _DAMAGED)
-        self._disk, self.stopped = present, False
+        self._disk, self.stopped, self._unlogged = present, False, []
         if present is not None and memory.content() != present:
             saved = await subject.keep(present)
         return memory, saved
