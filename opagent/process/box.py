@@ -43,7 +43,7 @@ class Box(Protocol):
     def profile(self) -> Profile: ...
 
     def start(self, argv: tuple[str, ...], env: Mapping[str, str], cwd: str, pipes: Pipes) -> Started:
-        """Start it, in a session of its own, umask 077. Raises OSError, ValueError as Popen does, AgentFailed if it cannot confine."""
+        """Start it, in a session of its own, umask 077. Raises what Popen does, AgentFailed if it cannot confine."""
 
     def close(self) -> None:
         """Give back what only the start needed. May be called twice."""
