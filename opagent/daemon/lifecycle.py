@@ -56,6 +56,7 @@ async def start(c: Conversation) -> None:
     role = replace(role, model=role.model or await gestures.model(c) or None)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(ident, c.generation, role, c.post)
+    agent.plan = plan
     await c.shared.process_starts(agent, speaker)
     c.starts.append(c.shared.clock())
     await agent.start(launch, speaker.acp_session, c.shared)
