@@ -58,6 +58,7 @@ class Agent:
         self.process: Process | None = None
         self.last_heard = 0.0  # loop time of the last byte
         self.stopping = False
+        self.hit = ""  # the limit for which it is ended, as a sentence
         self._again: str | None = None  # the session to come back to
         self._settings: list[tuple[str, dict[str, Any]]] = []
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()

@@ -41,7 +41,7 @@ ALWAYS = (
         "of files outside whose path is known, size, owner and times can be seen, and the mode and times of your own changed",
     ),
     Gap("pids", "which processes run, and their command lines, can be seen, and the priority of your own changed"),
-    Gap("processes", "processes are counted together with all others of this user, and for root not at all"),
+    Gap("processes", "no more processes than allowed: not held by the kernel, but looked at four times a second, and ended"),
 )
 _TRUNCATE = Gap("truncate", "files of yours outside the workspace can be cut to any length")
 _SIGNALS = Gap("signals", "signals reach all other processes of this user")

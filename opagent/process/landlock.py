@@ -20,7 +20,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opagent import files
@@ -76,8 +76,9 @@ class Landlock:
             )
         _require(argv, env)
         self._furnish()
+        # without a user namespace a number of processes would count all of this user's
         inside = {**env, "HOME": self.private, "TMPDIR": f"{self.private}/tmp"}
-        command = (*limits.prefix(self.profile.limits, limits.present()), *argv)
+        command = (*limits.prefix(replace(self.profile.limits, processes=0), limits.present()), *argv)
         rules = Rules(version, tuple(self._readable()), (self.private, *self._writable()), self._ports())
         return Started(_Parked(self, rules, lambda: popen(command, inside, cwd, pipes)).child())
 

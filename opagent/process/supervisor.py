@@ -60,6 +60,10 @@ class Process:
         return cls(launch, spawn(launch))
 
     @property
+    def family(self) -> tree.Family:
+        return self._child.family
+
+    @property
     def ended(self) -> bool:
         return self._gone.is_set()
 
