@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opagent import jsonrpc
-from opagent.acp import messages
-from opagent.acp.connection import Connection, Refusal, Reply
+from opagent.acp import messages, pace
+from opagent.acp.connection import Connection, Noise, Refusal, Reply
 from opagent.daemon import inbox
 from opagent.daemon.shared import Shared
 from opagent.errors import AgentFailed, AgentStuck, OpAgentError
@@ -65,6 +65,7 @@ class Agent:
         self._waiting_bytes = 0
         self._room = asyncio.Semaphore(inbox.UNREAD)
         self._gone = False  # nobody listens any more
+        self.pace, self._slowed = pace.Pace(asyncio.get_running_loop().time()), False
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # ---- process ---------------------------------------------------------------------------------------------------
@@ -88,6 +89,7 @@ class Agent:
                 if not self._gone and (incoming := self.connection.receive(data)):
                     await self._room.acquire()
                     self._post(inbox.FromAgent(self.generation, tuple(incoming)))
+                    await self.slow_down(len(incoming))
             if not self._gone:
                 await self._room.acquire()
             self._post(inbox.FromAgent(self.generation, tuple(self.connection.receive(b""))))
@@ -98,6 +100,16 @@ class Agent:
             why = "closed its output"
             report = await (process.wait() if process.ended else process.stop(stdin=0.5, term=2.0, reason=why))
             self._post(inbox.Exited(self.generation, report))
+
+    async def slow_down(self, messages: int) -> None:
+        """Nothing is read for a while from an agent that sends too much; a person is told once."""
+        if wait := self.pace.wait(messages, asyncio.get_running_loop().time()):
+            if not self._slowed:
+                self._slowed = True
+                said = f"the agent sends more than {pace.RATE:,.0f} messages a second: it is slowed down"
+                await self._room.acquire()
+                self._post(inbox.FromAgent(self.generation, (Noise(said, False, b""),)))
+            await asyncio.sleep(wait)
 
     async def _write(self, process: Process) -> None:
         while not process.ended:
