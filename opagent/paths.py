@@ -256,6 +256,11 @@ def agent_home(workspace: str, runtime: str) -> Path:
     return agent_state(workspace, runtime) / "home"
 
 
+def landlock_home(process: str) -> Path:
+    """The home directory that a program sees where it has no mounts of its own."""
+    return state() / "homes" / process
+
+
 def agent_git(process: str) -> Path:
     """The `.git` that the agent of a process sees in its workspace."""
     return state() / "git" / process

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opagent import jsonrpc
-from opagent.acp import messages
-from opagent.acp.connection import Connection, Refusal, Reply
+from opagent.acp import messages, pace
+from opagent.acp.connection import Connection, Noise, Refusal, Reply
 from opagent.daemon import inbox
 from opagent.daemon.confinement import Plan
 from opagent.daemon.shared import Shared
@@ -60,12 +60,14 @@ class Agent:
         self.plan: Plan | None = None  # how firmly it is held
         self.last_heard = 0.0  # loop time of the last byte
         self.stopping = False
+        self.hit = ""  # the limit for which it is ended, as a sentence
         self._again: str | None = None  # the session to come back to
         self._settings: list[tuple[str, dict[str, Any]]] = []
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._waiting_bytes = 0
         self._room = asyncio.Semaphore(inbox.UNREAD)
         self._gone = False  # nobody listens any more
+        self.pace, self._slowed = pace.Pace(asyncio.get_running_loop().time()), False
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     @property
@@ -93,6 +95,7 @@ class Agent:
                 if not self._gone and (incoming := self.connection.receive(data)):
                     await self._room.acquire()
                     self._post(inbox.FromAgent(self.generation, tuple(incoming)))
+                    await self.slow_down(len(incoming))
             if not self._gone:
                 await self._room.acquire()
             self._post(inbox.FromAgent(self.generation, tuple(self.connection.receive(b""))))
@@ -103,6 +106,16 @@ class Agent:
             why = "closed its output"
             report = await (process.wait() if process.ended else process.stop(stdin=0.5, term=2.0, reason=why))
             self._post(inbox.Exited(self.generation, report))
+
+    async def slow_down(self, messages: int) -> None:
+        """Nothing is read for a while from an agent that sends too much; a person is told once."""
+        if wait := self.pace.wait(messages, asyncio.get_running_loop().time()):
+            if not self._slowed:
+                self._slowed = True
+                said = f"the agent sends more than {pace.RATE:,.0f} messages a second: it is slowed down"
+                await self._room.acquire()
+                self._post(inbox.FromAgent(self.generation, (Noise(said, False, b""),)))
+            await asyncio.sleep(wait)
 
     async def _write(self, process: Process) -> None:
         while not process.ended:

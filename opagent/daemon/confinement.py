@@ -16,9 +16,10 @@ from opagent.errors import AgentFailed
 from opagent.model import Layer, RuntimeSpec
 from opagent.policy import reach
 from opagent.policy.decide import FLOOR
-from opagent.process import probe
+from opagent.process import landlock, limits, probe
 from opagent.process.box import Box
-from opagent.process.profile import HOME, Level, Limits, Mount, Profile
+from opagent.process.landlock import Landlock
+from opagent.process.profile import HOME, Level, Mount, Profile
 from opagent.process.programs import Programs
 from opagent.process.sandbox import Bwrap
 from opagent.process.supervisor import Launch
@@ -52,12 +53,21 @@ def plan(workspace: Workspace, role: str) -> Plan:
     wanted = str(workspace.binding.sandbox.get("level", AUTO))
     if wanted == Level.OFF:
         return Plan(Level.OFF, wanted, f"said by {workspace.binding.origins.get('sandbox.level')}")
-    able = probe.strict()
+    able = probe.strict() if wanted != Level.LANDLOCK else probe.Ability(why="it is what the binding wants")
     if able:
         return Plan(Level.STRICT, wanted, program=able.program)
     if wanted == Level.STRICT:
         origin = workspace.binding.origins.get("sandbox.level")
         raise AgentFailed("the sandbox level strict is required and does not work here", f"{able.why}; by {origin}", able.hint)
+    if landlock.abi():
+        return Plan(Level.LANDLOCK, wanted, able.why, able.hint)
+    if wanted == Level.LANDLOCK:
+        origin = workspace.binding.origins.get("sandbox.level")
+        raise AgentFailed(
+            "the sandbox level landlock is required and does not work here",
+            f"this kernel has no Landlock; by {origin}",
+            able.hint,
+        )
     if not workspace.comes_with_us(role):
         what = f"{workspace.runtime_name(role)} does not come with OpAgent, and nothing can confine it here"
         raise AgentFailed(what, able.why, able.hint)
@@ -66,14 +76,15 @@ def plan(workspace: Workspace, role: str) -> Plan:
 
 def confined(plan: Plan, launch: Launch, workspace: Workspace, spec: RuntimeSpec) -> Launch:
     """Raises AgentFailed for rules that no set of mounts can follow."""
-    if plan.level is not Level.STRICT:
+    if plan.level not in (Level.STRICT, Level.LANDLOCK):
         return launch
     argv, profile = _profile(workspace, spec, launch)
-    return replace(launch, argv=argv, box=box(plan, profile))
+    return replace(launch, argv=argv, box=box(plan, profile, launch.id))
 
 
-def box(plan: Plan, profile: Profile) -> Box:
-    return Bwrap(profile, plan.program)
+def box(plan: Plan, profile: Profile, ident: str) -> Box:
+    """Another one of the same kind, for a program that the agent runs through us too."""
+    return Bwrap(profile, plan.program) if plan.level is Level.STRICT else Landlock(profile, str(paths.landlock_home(ident)))
 
 
 def _profile(workspace: Workspace, spec: RuntimeSpec, launch: Launch) -> tuple[tuple[str, ...], Profile]:
@@ -100,14 +111,8 @@ def _profile(workspace: Workspace, spec: RuntimeSpec, launch: Launch) -> tuple[t
         read_only=reached.read_only,
         writable=reached.writable,
         nested=bool(spec.needs.get("nested")),
-        limits=_limits(workspace),
+        limits=limits.of(workspace.binding.limits),
     )
-
-
-def _limits(workspace: Workspace) -> Limits:
-    said = workspace.binding.limits
-    known = {name: said[name] for name in ("processes", "memory", "file", "files", "tmp", "disk") if name in said}
-    return replace(Limits(), **known)
 
 
 def _state(workspace: str, spec: RuntimeSpec) -> tuple[Mount, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -66,10 +67,12 @@ async def start(c: Conversation) -> None:
 
 async def exited(c: Conversation, report: ExitReport) -> None:
     """The agent ended by itself: the turn is marked, the rule says whether and when it starts again."""
-    runtime = c.agent.role.runtime if c.agent else c.role
+    runtime, hit = (c.agent.role.runtime, c.agent.hit) if c.agent else (c.role, "")
     await _forget(c, report)
     said = (report.stderr_tail.strip().splitlines() or [""])[-1][:300]
     sentence = f"{runtime} ended: {report.sentence()}" + (f"; it said: {said}" if said else "")
+    if hit:
+        sentence = f"{runtime} was ended: {hit}"
     match after_exit(report, c.starts, c.shared.clock(), c.workspace.restart_policy, c.shared.chance()):
         case Restart(delay, history):
             c.restarts += 1
@@ -82,7 +85,8 @@ async def exited(c: Conversation, report: ExitReport) -> None:
         case Stay():
             await c.move(Happening.ENDED, sentence)
     if c.current is not None:
-        await turns.finish(c, TurnState.INTERRUPTED, "crashed", sentence, f"opagent logs {c.record.id}")
+        reason, hint = (report.reason, f"opagent explain {shlex.quote(c.workspace.path)}") if hit else ("crashed", "")
+        await turns.finish(c, TurnState.INTERRUPTED, reason, sentence, hint or f"opagent logs {c.record.id}")
     c.post(inbox.Look())
 
 

@@ -45,6 +45,7 @@ class Shared:
         self.store_refuses: Callable[[str], None] = lambda conversation: None
         self.look_again: Callable[[Conversation], Workspace]  # the directory of a conversation as it is now
         self.fork: Callable[[Conversation, str | None], Awaitable[Conversation]]  # a conversation up to a turn, as a new one
+        self.turn_begins: Callable[[Actor], Awaitable[None]]  # before its prompt is sent
         self.conversation_idle: Callable[[Actor], None] = lambda conversation: None
 
     def now(self) -> str:

@@ -15,10 +15,10 @@ import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
-from opagent.process import seccomp
+from opagent.process import limits, seccomp
 from opagent.process.box import Pipes, Started, popen
 from opagent.process.pins import Pins, beneath, mount
-from opagent.process.profile import HOME, Level, Limits, Mount, Profile
+from opagent.process.profile import HOME, Level, Mount, Profile
 
 BWRAP = "/usr/bin/bwrap"  # AppArmor profiles name this path
 SYSTEM = (
@@ -62,7 +62,7 @@ class Bwrap:
                 cwd,
             ]
             said = _memory(stack, "options", b"".join(os.fsencode(word) + b"\0" for word in words))
-            command = [self._program, "--args", str(said), "--", *_limited(self.profile.limits), *argv]
+            command = [self._program, "--args", str(said), "--", *limits.prefix(self.profile.limits, limits.present()), *argv]
             inside = {**env, "HOME": HOME, "TMPDIR": "/tmp"}
             child = popen(command, inside, cwd, pipes, (*pins.fds, theirs, filter_, said))
             kept.pop_all()
@@ -99,12 +99,6 @@ def _system() -> Iterator[str]:
             yield from ("--symlink", os.readlink(place), place)
         elif os.path.isdir(place):
             yield from mount(Mount(place, place))
-
-
-def _limited(limits: Limits) -> tuple[str, ...]:
-    """Set inside: a limit of processes that counts before there is a user namespace of its own keeps bwrap from making it."""
-    wanted = {"nproc": limits.processes, "data": limits.memory, "fsize": limits.file, "nofile": limits.files}
-    return ("/usr/bin/prlimit", *(f"--{name}={number}" for name, number in wanted.items() if number), "--core=0")
 
 
 def _filter(profile: Profile) -> bytes:

@@ -22,6 +22,7 @@ MOUNTS = (  # and clone with new namespaces, clone3: what a runtime with a sandb
     "mount", "umount2", "pivot_root", "unshare", "setns", "move_mount", "open_tree", "open_tree_attr", "fsopen", "fsmount",
     "fsconfig", "fspick", "mount_setattr",
 )  # fmt: skip
+SHARED = ("shmget", "shmat", "shmctl", "semget", "semctl", "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink")
 
 _EVERYWHERE = {  # numbers since Linux 5.0 are the same on all machines
     "pidfd_getfd": 438, "process_madvise": 440, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
@@ -47,7 +48,9 @@ MACHINES = {
             "init_module": 175, "finit_module": 313, "delete_module": 176, "open_by_handle_at": 304, "mount": 165,
             "umount2": 166, "pivot_root": 155, "unshare": 272, "setns": 308, "clone": 56, "socket": 41, "sendto": 44,
             "sendmsg": 46, "sendmmsg": 307, "ioctl": 16, "chmod": 90, "fchmod": 91, "fchmodat": 268, "creat": 85, "mknod": 133,
-            "mknodat": 259, "open": 2, "openat": 257, **_EVERYWHERE,
+            "mknodat": 259, "open": 2, "openat": 257, "prlimit64": 302, "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64,
+            "semctl": 66, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "mq_open": 240, "mq_unlink": 241,
+            **_EVERYWHERE,
         },
     ),
     "aarch64": Machine(
@@ -58,7 +61,8 @@ MACHINES = {
             "init_module": 105, "finit_module": 273, "delete_module": 106, "open_by_handle_at": 265, "mount": 40,
             "umount2": 39, "pivot_root": 41, "unshare": 97, "setns": 268, "clone": 220, "socket": 198, "sendto": 206,
             "sendmsg": 211, "sendmmsg": 269, "ioctl": 29, "fchmod": 52, "fchmodat": 53, "mknodat": 33, "openat": 56,
-            **_EVERYWHERE,
+            "prlimit64": 261, "shmget": 194, "shmat": 196, "shmctl": 195, "semget": 190, "semctl": 191, "msgget": 186,
+            "msgsnd": 189, "msgrcv": 188, "msgctl": 187, "mq_open": 180, "mq_unlink": 181, **_EVERYWHERE,
         },
     ),
 }  # fmt: skip
@@ -84,12 +88,13 @@ _LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45
 _ALLOW, _KILL, _EPERM, _ENOSYS = (_Step(_RETURN, 0, 0, value) for value in (0x7FFF0000, 0x80000000, 0x00050001, 0x00050026))
 
 
-def program(machine: str, *, nested: bool = False, families: tuple[int, ...] = FAMILIES, tcp_only: bool = False) -> bytes:
+def program(machine: str, *, nested: bool = False, families: tuple[int, ...] = FAMILIES, namespaces: bool = True) -> bytes:
     """The filter for this `uname -m`. KeyError for a machine that is not in MACHINES.
 
     `nested` leaves mounts and namespaces to a runtime that brings its own sandbox. `families` are the sockets that may be
-    made, none by `()`; socketpair stays. `tcp_only`: of those only plain TCP streams, nothing that Landlock's rules on ports
-    do not see (MPTCP, and a connection opened by its first bytes).
+    made, none by `()`; socketpair stays. Without `namespaces` of its own, what Landlock does not see is refused as well:
+    shared memory and queues that have a number or a name, limits set for another process, and every socket that is no plain
+    TCP stream (MPTCP, a connection opened by its first bytes).
     """
     kind = MACHINES[machine]
     steps = [_Step(_LOAD, 0, 0, 4), _Step(_EQUAL, 1, 0, kind.audit), _KILL, _Step(_LOAD, 0, 0, 0)]
@@ -101,20 +106,26 @@ def program(machine: str, *, nested: bool = False, families: tuple[int, ...] = F
         steps += _when(kind, name, [_ENOSYS])
     if not nested:
         steps += _when(kind, "clone", _refuse_bits(0, _NAMESPACES))
-    steps += _sockets(kind, families, tcp_only) + _when(kind, "ioctl", _refuse_values(1, (_TIOCSTI, _TIOCLINUX)))
+    steps += _sockets(kind, families) if namespaces else _alone(kind, families)
+    steps += _when(kind, "ioctl", _refuse_values(1, (_TIOCSTI, _TIOCLINUX)))
     steps += _set_id(kind)
     return b"".join(struct.pack("HBBI", *step) for step in (*steps, _ALLOW))
 
 
-def _sockets(kind: Machine, families: tuple[int, ...], tcp_only: bool) -> list[_Step]:
-    if not tcp_only:
-        return _when(kind, "socket", _refuse_others(0, families))
+def _sockets(kind: Machine, families: tuple[int, ...]) -> list[_Step]:
+    return _when(kind, "socket", _refuse_others(0, families))
+
+
+def _alone(kind: Machine, families: tuple[int, ...]) -> list[_Step]:
+    """What namespaces would keep apart: machine-wide memory and queues, other processes' limits, protocols beside TCP."""
     body = _refuse_others(0, families)[:-1]
     body += [_argument(1), _Step(_AND, 0, 0, _TYPE), _Step(_EQUAL, 1, 0, _STREAM), _EPERM, *_refuse_others(2, (0, _TCP))]
     found = _when(kind, "socket", body)
     for name, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
         found += _when(kind, name, _refuse_bits(flags, _FASTOPEN))
-    return found
+    for name in SHARED:
+        found += _when(kind, name, [_EPERM])
+    return found + _when(kind, "prlimit64", _refuse_others(0, (0,)))
 
 
 def _set_id(kind: Machine) -> list[_Step]:

@@ -68,6 +68,10 @@ class Process:
         return self._inside.program() or self.pid
 
     @property
+    def family(self) -> tree.Family:
+        return self._child.family
+
+    @property
     def ended(self) -> bool:
         return self._gone.is_set()
 

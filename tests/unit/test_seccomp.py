@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opagent.process import seccomp
-from opagent.process.seccomp import KERNEL, MACHINES, MOUNTS, OTHER_PROCESSES, program
+from opagent.process.seccomp import KERNEL, MACHINES, MOUNTS, OTHER_PROCESSES, SHARED, program
 
 ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
 HEADERS = {
@@ -22,7 +22,7 @@ FILTERS = [
     {},
     {"nested": True},
     {"families": ()},
-    {"families": (seccomp.AF_INET, seccomp.AF_INET6), "tcp_only": True},
+    {"families": (seccomp.AF_INET, seccomp.AF_INET6), "namespaces": False},
 ]
 anywhere = pytest.mark.parametrize("machine", sorted(MACHINES))
 
@@ -95,7 +95,7 @@ def test_sockets_by_family(machine: str) -> None:
 
 @anywhere
 def test_only_plain_streams(machine: str) -> None:
-    only = {"families": (seccomp.AF_INET,), "tcp_only": True}
+    only = {"families": (seccomp.AF_INET,), "namespaces": False}
     stream, flagged, datagram, raw = 1, 0o2004001, 2, 3
     for kind in (stream, flagged):
         assert answer(machine, "socket", 2, kind, 0, **only) == answer(machine, "socket", 2, kind, 6, **only) == ALLOW
@@ -107,6 +107,15 @@ def test_only_plain_streams(machine: str) -> None:
         assert answer(machine, name, *before, 0x4000, **only) == ALLOW
         assert answer(machine, name, *before, 0x20004000, **only) == EPERM
         assert answer(machine, name, *before, 0x20000000) == ALLOW
+
+
+@anywhere
+def test_what_namespaces_would_keep_apart(machine: str) -> None:
+    for name in SHARED:
+        assert answer(machine, name) == ALLOW
+        assert answer(machine, name, namespaces=False) == EPERM, name
+    assert answer(machine, "prlimit64", 0, namespaces=False) == answer(machine, "prlimit64", 4711) == ALLOW
+    assert answer(machine, "prlimit64", 4711, namespaces=False) == EPERM
 
 
 @anywhere
@@ -162,7 +171,9 @@ def test_the_numbers_are_those_of_the_kernels_headers(machine: str) -> None:
 
 def test_nothing_is_listed_without_a_number() -> None:
     for machine in MACHINES.values():
-        assert {*OTHER_PROCESSES, *KERNEL, *MOUNTS, "clone", "clone3", "openat2", "socket", "ioctl"} <= set(machine.numbers)
+        assert {*OTHER_PROCESSES, *KERNEL, *MOUNTS, *SHARED, "clone", "clone3", "openat2", "socket", "ioctl"} <= set(
+            machine.numbers
+        )
         assert len(set(machine.numbers.values())) == len(machine.numbers)
 
 
