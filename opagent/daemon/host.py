@@ -30,7 +30,7 @@ from opagent.document.names import file_name, new_conversation
 from opagent.errors import Conflict, ConversationNotFound, Denied, NotFound, OpAgentError, ProcessNotFound
 from opagent.model import Conversation as Record
 from opagent.model import ConversationId, Kind, ProcessState, Turn, TurnState
-from opagent.process import tree
+from opagent.process import probe, tree
 from opagent.store import conversations as rows
 from opagent.store import processes as process_rows
 from opagent.store import recovery
@@ -133,6 +133,9 @@ class Host:
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
         self._keepers.append(self.shared.spawn(Holding(self).run(), "limits"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))
+        self.shared.spawn(
+            asyncio.to_thread(probe.strict), "what the sandbox can do here"
+        )  # asked again and again, without a wait
         self.shared.spawn(newcomers.since_last_time(self), "saves since the last daemon")
         self.shared.spawn(self.mirrors.resume(), "mirrors")
 

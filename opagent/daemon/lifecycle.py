@@ -56,11 +56,11 @@ async def start(c: Conversation) -> None:
     launch = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
     role = replace(role, model=role.model or await gestures.model(c) or None)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
-    agent = c.agent = Agent(ident, c.generation, role, c.post)
-    agent.plan = plan
+    agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
+    c.shared.running.add(agent)
     await c.shared.process_starts(agent, speaker)
     c.starts.append(c.shared.clock())
-    await agent.start(launch, speaker.acp_session, c.shared)
+    await agent.start(speaker.acp_session, c.shared)
     c.services = Services(c, agent) if role.services else None
     await c.shared.process_started(agent)
 
@@ -161,6 +161,7 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
         c.services = None
     if agent is not None:
         agent.forget()
+        c.shared.running.discard(agent)
         c.gone.append((agent, report))
     await _bury(c)
 

@@ -40,6 +40,7 @@ class Shared:
         self.known = Known()
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
+        self.running: set[Agent] = set()
         self.closing = False  # nothing is started any more
         self.held: Callable[[str], AbstractContextManager[None]]  # its followers hear at the end of it
         self.store_refuses: Callable[[str], None] = lambda conversation: None
@@ -72,7 +73,7 @@ class Shared:
     def new_process(self) -> ProcessId:
         return ProcessId(self.new_id("process", lambda db, drawn: processes.get(db, ProcessId(drawn))))
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[None]:
         """A task whose failure is logged and goes no further: one agent's trouble must not end the daemon."""
         return self._tasks.create_task(_contained(work, name), name=name)
 
@@ -99,7 +100,7 @@ class Shared:
         await self.database.write(lambda db: processes.move(db, agent.id, ProcessState.STOPPED, self.now(), reason))
 
 
-async def _contained(work: Coroutine[Any, Any, None], name: str) -> None:
+async def _contained(work: Coroutine[Any, Any, object], name: str) -> None:
     try:
         await work
     except Exception:  # the outer edge of a task
