@@ -59,6 +59,7 @@ class Running:
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
     cancel_reason: str | None = None
+    cancel_sentence: str = ""
     stalled: bool = False
 
 
@@ -123,6 +124,7 @@ async def begin(c: Conversation, turn: Turn) -> None:
         c.queue.appendleft(turn)  # nothing was sent: it runs when the store is back
         raise
     blocks = await _blocks(c, turn, agent.fresh)
+    await c.shared.turn_begins(c)
     current.number = agent.request("session/prompt", messages.prompt(agent.session, blocks))
     agent.last_heard = c.shared.clock()
     if drafts := collect(c.current, c.take_early()):
@@ -223,7 +225,7 @@ async def ended(c: Conversation, number: int, result: Mapping[str, Any]) -> None
     state, word = _STOPS.get(reason, (TurnState.DONE, None))
     if running.cancel_reason is not None:
         state, word = TurnState.CANCELLED, running.cancel_reason
-    await finish(c, state, word, _SENTENCES.get(reason, ""))
+    await finish(c, state, word, running.cancel_sentence or _SENTENCES.get(reason, ""))
 
 
 async def refused(c: Conversation, number: int, refusal: Refusal) -> None:
@@ -232,7 +234,7 @@ async def refused(c: Conversation, number: int, refusal: Refusal) -> None:
     if running is None or running.number != number:
         return
     if running.cancel_reason is not None:
-        await finish(c, TurnState.CANCELLED, running.cancel_reason, "")
+        await finish(c, TurnState.CANCELLED, running.cancel_reason, running.cancel_sentence)
     elif refusal.code == messages.AUTH_REQUIRED and c.agent is not None:
         error = c.agent.signed_out(refusal)
         await finish(c, TurnState.FAILED, error.code, str(error), error.hint)
@@ -280,7 +282,7 @@ async def cancel(c: Conversation, reason: str) -> None:
         return
     running.cancel_reason = reason
     if agent is None or agent.session is None:
-        await finish(c, TurnState.CANCELLED, reason, "")
+        await finish(c, TurnState.CANCELLED, reason, running.cancel_sentence)
         return
     agent.notify("session/cancel", {"sessionId": agent.session})
     await questions.withdraw(c, running)
