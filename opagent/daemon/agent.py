@@ -16,6 +16,7 @@ from opagent import jsonrpc
 from opagent.acp import messages, pace
 from opagent.acp.connection import Connection, Noise, Refusal, Reply
 from opagent.daemon import inbox
+from opagent.daemon.confinement import Plan
 from opagent.daemon.shared import Shared
 from opagent.errors import AgentFailed, AgentStuck, OpAgentError
 from opagent.model import ExitReport, ProcessId
@@ -56,6 +57,7 @@ class Agent:
         self.replaying = False  # it comes back to a session; some say again what stands in the file already
         self.session_facts: dict[str, Any] = {}
         self.process: Process | None = None
+        self.plan: Plan | None = None  # how firmly it is held
         self.last_heard = 0.0  # loop time of the last byte
         self.stopping = False
         self.hit = ""  # the limit for which it is ended, as a sentence
@@ -67,6 +69,10 @@ class Agent:
         self._gone = False  # nobody listens any more
         self.pace, self._slowed = pace.Pace(asyncio.get_running_loop().time()), False
         self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def level(self) -> str | None:
+        return self.plan.level.value if self.plan else None
 
     # ---- process ---------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opagent.daemon import gestures, inbox, standing, turns
+from opagent.daemon import confinement, gestures, inbox, standing, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
@@ -51,9 +51,13 @@ async def start(c: Conversation) -> None:
     c.see(c.shared.look_again(speaker))  # the binding, and whether it may act, at this moment
     ident = c.shared.new_process()
     launch, role = c.workspace.launch(ident, speaker)
+    plan = await asyncio.to_thread(confinement.plan, c.workspace, speaker.agent)
+    spec = c.workspace.runtime(speaker.agent)
+    launch = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
     role = replace(role, model=role.model or await gestures.model(c) or None)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(ident, c.generation, role, c.post)
+    agent.plan = plan
     await c.shared.process_starts(agent, speaker)
     c.starts.append(c.shared.clock())
     await agent.start(launch, speaker.acp_session, c.shared)

@@ -129,7 +129,8 @@ def process(host: Host, found: Conversation) -> dict[str, Any]:
     waiting = host.shared.approvals.waiting_for(found.record.id)
     body: dict[str, Any] = {
         "id": agent.id if agent else None,
-        "pid": agent.process.pid if agent and agent.process else None,
+        "pid": agent.process.program if agent and agent.process else None,
+        "level": agent.level if agent else None,
         "conversation": found.record.id,
         "path": found.record.path,
         "workspace": found.record.workspace,

@@ -48,7 +48,7 @@ class Limits:
 class Profile:
     """Of one launch. Names of the workspace are relative to it; what is not there is left out by whoever confines.
 
-    The order of strength: `hidden` beats `protected`, which beats the workspace being writable.
+    Of `protected` and `writable` the deeper name wins for what lies below it; `hidden` beats both.
     """
 
     workspace: str  # real path; seen inside at the same place
@@ -56,8 +56,8 @@ class Profile:
     mounts: tuple[Mount, ...] = ()  # state directories, sockets
     protected: tuple[str, ...] = ()  # may be read, never written
     hidden: tuple[str, ...] = ()  # may not be read
-    read_only: bool = False  # the whole workspace
-    writable: tuple[str, ...] = ()  # then these may be written all the same
+    read_only: bool = False  # the workspace, but for what is `writable`
+    writable: tuple[str, ...] = ()  # below something that is not
     git: str = ""  # the daemon's private directory that stands for the .git of the workspace; "": .git is read-only
     network: Network = Network.NONE
     nested: bool = False  # the runtime makes namespaces of its own

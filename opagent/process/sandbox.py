@@ -2,9 +2,8 @@
 
     spawn(Launch(..., box=Bwrap(profile)))
 
-Options go through a descriptor and the environment by execve: a command line can be read by every user of the machine. What lies
-in the workspace is opened beneath its descriptor first and mounted by that: a name that is swapped for a link meanwhile is not
-followed. (Design: "The profile of level `strict`".)
+Options go through a descriptor and the environment by execve: a command line can be read by every user of the machine.
+(Design: "The profile of level `strict`".)
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ import errno
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
 
-from opagent.process import seccomp
+from opagent.process import limits, seccomp
 from opagent.process.box import Pipes, Started, popen
-from opagent.process.pins import Pins
-from opagent.process.profile import HOME, Level, Limits, Profile
+from opagent.process.pins import Pins, beneath, mount
+from opagent.process.profile import HOME, Level, Mount, Profile
 
 BWRAP = "/usr/bin/bwrap"  # AppArmor profiles name this path
 SYSTEM = (
@@ -29,67 +27,98 @@ SYSTEM = (
 )  # fmt: skip
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr, or directories of their own
 _UNSHARED = ("user", "ipc", "pid", "uts", "cgroup-try", "net")
-_SHELLS = (126, 127)  # exit status of prlimit for what cannot be executed, and for what is not there
-_UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 
 
 class Bwrap:
-    """One launch. `gaps` tells later whether what was mounted over names of the workspace is still there."""
+    """One launch. After `start`, `pins` tells what was mounted over names of the workspace, and what it warns of."""
 
     level = Level.STRICT
 
     def __init__(self, profile: Profile, program: str = BWRAP) -> None:
         self.profile = profile
         self.warnings: tuple[str, ...] = ()
-        self.mounted: tuple[str, ...] = ()  # places over names of the workspace
-        self.hidden: frozenset[str] = frozenset()  # those of them that hide something
+        self.mounted: tuple[str, ...] = ()
+        self.hidden: tuple[str, ...] = ()
         self._program = program
-        self._kept = contextlib.ExitStack()
 
     def start(self, argv: tuple[str, ...], env: Mapping[str, str], cwd: str, pipes: Pipes) -> Started:
         _require(argv, env)
-        fds: list[int] = []
-        with contextlib.ExitStack() as both:
+        with contextlib.ExitStack() as stack:
+            pins = stack.enter_context(contextlib.closing(Pins(self.profile)))
+            self.warnings, self.mounted, self.hidden = tuple(pins.warnings), tuple(pins.mounted), tuple(pins.hidden)
             status, theirs = os.pipe()
-            both.callback(os.close, theirs)
-            self._kept.callback(os.close, status)
-            fds.append(theirs)
-            options = [*self._options(fds), "--chdir", cwd, "--json-status-fd", str(theirs)]
-            fds.append(self._memory("options", b"".join(os.fsencode(option) + b"\0" for option in options)))
-            command = [self._program, "--args", str(fds[-1]), "--", *_limited(self.profile.limits), *argv]
-            child = popen(command, {**env, "HOME": HOME, "TMPDIR": "/tmp"}, cwd, pipes, tuple(fds))  # noqa: S108 - its own
-            return Started(child, os.dup(status))
+            kept = contextlib.ExitStack()
+            kept.callback(os.close, status)
+            stack.push(kept)
+            stack.callback(os.close, theirs)
+            filter_ = _memory(stack, "filter", _filter(self.profile))
+            words = [
+                *options(self.profile, pins.options),
+                "--seccomp",
+                str(filter_),
+                "--json-status-fd",
+                str(theirs),
+                "--chdir",
+                cwd,
+            ]
+            said = _memory(stack, "options", b"".join(os.fsencode(word) + b"\0" for word in words))
+            command = [self._program, "--args", str(said), "--", *limits.prefix(self.profile.limits, limits.present()), *argv]
+            inside = {**env, "HOME": HOME, "TMPDIR": "/tmp"}
+            child = popen(command, inside, cwd, pipes, (*pins.fds, theirs, filter_, said))
+            kept.pop_all()
+            return Started(child, status)
 
     def close(self) -> None:
-        self._kept.close()
+        """Nothing outlives `start`."""
 
-    def _memory(self, name: str, content: bytes) -> int:
-        """A file without a name."""
-        fd = os.memfd_create(name)
-        self._kept.callback(os.close, fd)
-        os.write(fd, content)
-        os.lseek(fd, 0, os.SEEK_SET)
-        return fd
 
-    def _options(self, fds: list[int]) -> Iterator[str]:
-        profile = self.profile
-        yield from (f"--unshare-{kind}" for kind in _UNSHARED)
-        yield from ("--die-with-parent", "--new-session", "--hostname", "agent", "--cap-drop", "ALL")
-        if not profile.nested:
-            yield "--disable-userns"
-        yield from system()
-        size = str(profile.limits.tmp)
-        yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm")
-        yield from ("--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--perms", "0700", "--size", size, "--tmpfs", HOME)
-        yield from self._outside()
-        with Pins(profile.workspace) as pins:
-            self._kept.push(pins.keep())
-            yield from pins.options(profile)
-            fds += pins.fds
-            self.warnings, self.mounted, self.hidden = tuple(pins.warnings), tuple(pins.mounted), frozenset(pins.hidden)
-        yield from ("--remount-ro", "/dev", "--remount-ro", "/")
-        fds.append(self._memory("seccomp", seccomp.program(platform.machine(), nested=profile.nested, families=_FAMILIES)))
-        yield from ("--seccomp", str(fds[-1]))
+def options(profile: Profile, workspace: Iterable[str]) -> Iterator[str]:
+    """The words for bwrap; `workspace` are those that mount it and names in it."""
+    yield from (f"--unshare-{kind}" for kind in _UNSHARED)
+    yield from ("--die-with-parent", "--new-session", "--hostname", "agent", "--cap-drop", "ALL")
+    if not profile.nested:
+        yield "--disable-userns"
+    yield from _system()
+    size = ("--size", str(profile.limits.tmp), "--tmpfs")
+    yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", *size, "/dev/shm")
+    yield from ("--perms", "1777", *size, "/tmp", "--perms", "0700", *size, HOME)
+    for each in (*profile.programs, *profile.mounts):
+        if not beneath(each.place, profile.workspace):
+            yield from mount(each)
+    yield from workspace
+    yield from ("--remount-ro", "/dev", "--remount-ro", "/")
 
-    def _outside(self) -> Iterator[str]:
-        """Programs and other mounts, but for those that lie in the workspace: they come after it."""
+
+def _system() -> Iterator[str]:
+    for path in SYSTEM:
+        if os.path.lexists(path):
+            yield from mount(Mount(path, path))
+    for name in _MERGED:
+        place = f"/{name}"
+        if os.path.islink(place):
+            yield from ("--symlink", os.readlink(place), place)
+        elif os.path.isdir(place):
+            yield from mount(Mount(place, place))
+
+
+def _filter(profile: Profile) -> bytes:
+    return seccomp.program(platform.machine(), nested=profile.nested)
+
+
+def _memory(stack: contextlib.ExitStack, name: str, content: bytes) -> int:
+    """A file without a name."""
+    fd = os.memfd_create(name)
+    stack.callback(os.close, fd)
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _require(argv: tuple[str, ...], env: Mapping[str, str]) -> None:
+    """Raises OSError as Popen would: bwrap would only end at once."""
+    name = argv[0]
+    found = name if "/" in name else shutil.which(name, path=env.get("PATH", ""))
+    if found is None or not os.path.lexists(found):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    if not os.access(found, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
