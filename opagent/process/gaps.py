@@ -49,6 +49,7 @@ _SOCKETS = Gap("sockets", "sockets with a path can be connected to wherever they
 _ABSTRACT = Gap("abstract", "sockets with an abstract name can be connected to, whoever made them")
 _PORT = Gap("network", "TCP is held to the port of the proxy, at any address: what else listens on that port is reached")
 _TCP = Gap("network", "TCP connections go anywhere, past the proxy")
+SOMETIMES = (_TRUNCATE, _SIGNALS, _SOCKETS, _ABSTRACT, _PORT, _TCP)
 
 
 def gaps(profile: Profile, abi: int, port: int = 0) -> tuple[Gap, ...]:
