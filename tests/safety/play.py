@@ -159,6 +159,8 @@ def _prepared(world: World, scenario: Scenario, directory: Path) -> Path:
         (directory / name).mkdir(parents=True, exist_ok=True)
         (directory / name / ".agent.yaml").write_text(yaml.safe_dump(named.filled(binding)))
     runtimes.bind(world.client, directory, runtime, **named.filled(scenario.binding))
+    if scenario.opened != ".":
+        runtimes.trust(world.client, opened)
     if scenario.git:
         for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
             subprocess.run(["git", "-c", "user.name=p", "-c", "user.email=p@example.org", *words], cwd=directory, check=True)
