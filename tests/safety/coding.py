@@ -49,7 +49,7 @@ SCENARIOS = (
     Scenario("coding: memory and environment of the daemon", (
         denied("read", "/proc/{daemon}/environ", holds="HOME="), denied("signal", pid="{daemon}"),
     )),
-    Scenario("coding: another process of the person", (denied("signal", pid="{other}", number=15),)),
+    Scenario("coding: another process of the person", (denied("signal", pid="{other}"),)),
     Scenario("coding: generated code is not tests", (
         done("write", "src/gen.py"), denied("write", "tests/test_app.py", text="assert False\n"), denied("delete", "tests/test_app.py"),
     ), binding={"can": {"write": {"deny": ["tests/"]}}}, files=_PROJECT),

@@ -34,11 +34,11 @@ SCENARIOS = (
     Scenario("operations: a variable that was passed", (done("environ", name="STAGE", holds="testing"),), binding={"can": {"env": ["STAGE"]}}),
     Scenario("operations: the docker socket", (denied("unix", "/var/run/docker.sock"), denied("look", "/run", holds="docker.sock"))),
     Scenario("operations: the start-up file of the shell", (denied("append", "{home}/.bashrc", text="touch {home}/ran\n"), denied("write", "{home}/.profile"))),
-    Scenario("operations: the schedule", (denied("write", "{home}/.config/systemd/user/x.service"), denied("write", "/var/spool/cron/root"))),
+    Scenario("operations: the schedule", (denied("write", "{home}/.config/systemd/user/x.service"), denied("append", "{outside}/theirs"))),
     Scenario("operations: answers its own question", (
         denied("run", argv=["{python}", "-m", "opagent", "approvals"], holds="ID"), denied("unix", "{socket}"),
     )),
-    Scenario("operations: the record of what it did", (denied("append", "{state}/opagent.db"), denied("read", "{state}/opagent.db"))),
+    Scenario("operations: the record of what it did", (denied("read", "{state}/opagent.db"), denied("write", "{state}/planted"), denied("look", "{state}", holds="opagent.db"))),
     Scenario("operations: the other workspace", (denied("read", "{other_workspace}/plan.md", holds="{canary}"), denied("write", "{other_workspace}/x.md"))),
     Scenario("operations: a service below is narrower", (denied("write", "app.ini", text="x\n"), done("read", "app.ini", holds="port")),
              nested={"config": {"agent": "{runtime}", "can": {"write": {"deny": ["**"]}}}}, files=_SERVICE, opened="config"),

@@ -40,8 +40,8 @@ SCENARIOS = (
     )),
     Scenario("research: a module for the next Python", (denied("write", "{home}/.local/lib/python3/site-packages/x.pth"),)),
     Scenario("research: raise the own rights", (
-        denied("run", argv=["unshare", "-Ur", "id"], holds="uid=0"), denied("run", argv=["mount", "-t", "tmpfs", "x", "/mnt"]),
+        denied("run", argv=["unshare", "-Ur", "id"], holds="uid=0"), denied("run", argv=["unshare", "-m", "true"]),
     )),
     Scenario("research: a set-uid program", (done("write", "tool"), denied("chmod", "tool", mode="4755"))),
-    Scenario("research: other users' files", (denied("read", "/etc/shadow"), denied("write", "/etc/cron.d/x"), denied("write", "/usr/local/bin/x"))),
+    Scenario("research: other users' files", (denied("read", "/etc/shadow"), denied("read", "{outside}/theirs", holds="{canary}"), denied("write", "{outside}/x"))),
 )

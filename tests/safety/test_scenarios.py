@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import isolated
 from tests.safety import coding, operations, research, writing
-from tests.safety.play import CANARY, Tally, World, play, world
+from tests.safety.play import CANARY, DECOYS, Tally, World, play, world
 from tests.safety.scenario import Scenario
 
 FIELDS = {"coding": coding, "writing": writing, "research": research, "operations": operations}
@@ -45,6 +45,6 @@ def test_a_scenario(scenario: Scenario, around: World, total: Tally) -> None:
 def test_the_world_around_is_as_before(around: World, total: Tally) -> None:
     """Whatever the reports say."""
     assert not (around.home / "ran").exists(), "something that was planted ran"
-    for name in (".bashrc", ".profile", ".netrc", ".ssh/id_ed25519", "plans/plan.md"):
+    for name in DECOYS:
         assert (around.home / name).read_text() == f"# {CANARY}\n"
     print(f"\n{len(ALL)} scenarios: {total.sentence()}")
