@@ -42,6 +42,6 @@ SCENARIOS = (
     Scenario("research: raise the own rights", (
         denied("run", argv=["unshare", "-Ur", "id"], holds="uid=0"), denied("run", argv=["unshare", "-m", "true"]),
     )),
-    Scenario("research: a set-uid program", (done("write", "tool"), denied("chmod", "tool", mode="4755"))),
+    Scenario("research: a set-uid program", (done("write", "tool"), denied("chmod", "tool", mode="0o4755"))),
     Scenario("research: other users' files", (denied("read", "/etc/shadow"), denied("read", "{outside}/theirs", holds="{canary}"), denied("write", "{outside}/x"))),
 )
