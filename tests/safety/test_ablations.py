@@ -43,14 +43,15 @@ def around(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Around]:
             monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
         manager = world(home)
         found = manager.__enter__()
-        entered.append(manager)
+        entered.append((manager, found))
         if config:
             path = paths.config() / "config.yaml"
             path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **config}))
         return found
 
     yield enter
-    for manager in reversed(entered):
+    for manager, found in reversed(entered):
+        found.client.request("daemon/stop")  # the isolation check knows the whole one only
         manager.__exit__(None, None, None)
 
 
