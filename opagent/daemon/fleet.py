@@ -114,6 +114,8 @@ async def _asked(
     host: Host, client: Client, name: str, params: Params, method: str, wanted: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Raises HostUnreachable and its kinds, and what the daemon there raises."""
+    if not host.links.connected(name):
+        host.shared.spawn(host.links.finish(name), f"the link to {name}")
     where = await host.links.socket(name, client, params)
     try:
         there = await peer.connect(where, "fleet")
@@ -169,4 +171,4 @@ async def _keep(host: Host, answer: Answer) -> None:
     if record is None or (record.rows == answer.rows and record.seen_at[:16] == answer.seen[:16]):
         return
     kept = host.links.keep(replace(record, rows=answer.rows, seen_at=answer.seen))
-    await host.database.write(lambda db: rows.put(db, kept))
+    await host.database.write(lambda db: rows.renew(db, kept))

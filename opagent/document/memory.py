@@ -171,7 +171,7 @@ class Memory:
     def _typed(self, region: Region) -> bytes:
         """Of a turn in a save, the lines that were never written: also of one that was deleted since."""
         kept = self.records.record(region.id)
-        mine = self.document.region(region.id) or (kept and kept.deleted)
+        mine = self.document.region(region.id) or (kept.deleted if kept else None)
         body = untick(region.body, self.tag, region.id)[0] if region.part is Part.REPLY else region.body
         if kept is None or mine is None or digest(body) in kept.states:
             return b""

@@ -132,7 +132,8 @@ def _loaded(memory: Memory, save: Save, regions: Sequence[Region], after: str | 
         had = [name for place, name in enumerate(order) if place < end and (memory.kept[name].seen or name in proven)]
     old = not memory.records.parted.keys().isdisjoint(region.id for region in regions)
     summaries = {region.id for region in memory.document.regions if region.part is Part.SUMMARY} if old else set()
-    return {name for name in had if not memory.kept[name].running} - summaries
+    open_ = {region.id for region in regions if region.close and not region.finished}
+    return {name for name in had if not memory.kept[name].running} - summaries - open_
 
 
 def _begun(memory: Memory, shown: Collection[str]) -> set[str]:

@@ -145,6 +145,9 @@ class Daemon:
     def _recall(self) -> list[Event]:
         """Memory and replies as the log has them; the turns that have not begun."""
         begun = [str(each.turn) for each in self.log if each.body.get("state") == "running"]
+        messages = {str(each.turn): str(each.body["message"]) for each in self.log if each.body.get("state") == "queued"}
+        for turn in begun:
+            self.memory.records.begins(messages[turn], turn)
         self.replies = {turn: Reply(TAG, "Writer", LOOK) for turn in begun}
         waiting = []
         for each in self.log:
