@@ -20,6 +20,7 @@ from opagent.daemon.confinement import Plan
 from opagent.daemon.shared import Shared
 from opagent.errors import AgentFailed, AgentStuck, OpAgentError
 from opagent.model import ExitReport
+from opagent.process.privategit import Private
 from opagent.process.supervisor import Launch, Process
 
 OUTBOX_LIMIT = 64 * 2**20  # bytes that may wait for an agent that does not read
@@ -51,6 +52,10 @@ class Agent:
         self.id, self.generation, self.role, self._post = launch.id, generation, role, post
         self.plan, self.box = plan, launch.box  # how firmly it is held, and what it reaches
         self._launch = launch
+        self.git: Private | None = None  # what it sees of the repository of its workspace
+        self.began = 0  # its last turn, nanoseconds of the wall clock
+        self.scripts: dict[str, str] = {}  # of package.json, as they were before that
+        self.stale = False  # something that was mounted for it is not any more
         self.connection = Connection()
         self.facts = messages.AgentFacts()
         self.ready = False

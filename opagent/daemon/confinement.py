@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import files, paths
-from opagent.daemon import census
+from opagent.daemon import census, ownwill
+from opagent.daemon.census import Census
 from opagent.errors import AgentFailed, OpAgentError
 from opagent.model import Layer, RuntimeSpec
 from opagent.policy import reach
 from opagent.policy.decide import FLOOR
-from opagent.process import gaps, landlock, limits, probe
+from opagent.process import gaps, landlock, limits, privategit, probe
 from opagent.process.box import Box
 from opagent.process.landlock import Landlock
 from opagent.process.pins import beneath
+from opagent.process.privategit import Private
 from opagent.process.profile import HOME, Level, Mount, Profile
 from opagent.process.programs import Programs
 from opagent.process.sandbox import Bwrap
@@ -83,16 +85,29 @@ def plan(workspace: Workspace, role: str) -> Plan:
     return Plan(Level.ADVISORY, wanted, able.why, able.hint)
 
 
-def confined(plan: Plan, launch: Launch, workspace: Workspace, spec: RuntimeSpec) -> Launch:
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """`git`: what the agent sees of the repository, where that is not the repository itself; `scripts`: ownwill.py."""
+
+    launch: Launch
+    git: Private | None = None
+    scripts: dict[str, str] = field(default_factory=dict)
+
+
+def confined(plan: Plan, launch: Launch, workspace: Workspace, spec: RuntimeSpec) -> Confined:
     """Raises AgentFailed for rules that no set of mounts can follow."""
     if plan.level not in (Level.STRICT, Level.LANDLOCK):
-        return launch
+        return Confined(launch)
     workspace.conversations_directory()
     workfiles.prepare(Path(workspace.path))
     for mount in state(workspace.path, spec):
         files.private_directory(Path(mount.source))
-    argv, profile = reached(workspace, spec, launch.argv, launch.env.get("PATH", ""))
-    return replace(launch, argv=argv, box=box(plan, profile, launch.id))
+    found = _census(workspace)
+    argv, profile = reached(workspace, spec, launch.argv, launch.env.get("PATH", ""), found)
+    git = privategit.prepare(workspace.path, paths.agent_git(launch.id)) if plan.level is Level.STRICT else None
+    profile = replace(profile, git=git.folder if git else "")
+    scripts = ownwill.scripts(workspace.path, found.tree)
+    return Confined(replace(launch, argv=argv, box=box(plan, profile, launch.id)), git, scripts)
 
 
 def box(plan: Plan, profile: Profile, ident: str) -> Box:
@@ -100,9 +115,14 @@ def box(plan: Plan, profile: Profile, ident: str) -> Box:
     return Bwrap(profile, plan.program) if plan.level is Level.STRICT else Landlock(profile, str(paths.landlock_home(ident)))
 
 
-def reached(workspace: Workspace, spec: RuntimeSpec, argv: tuple[str, ...], search_path: str) -> tuple[tuple[str, ...], Profile]:
+def _census(workspace: Workspace) -> Census:
+    return census.take(workspace.path, links=not workspace.binding.sandbox.get("hardlinks"))
+
+
+def reached(
+    workspace: Workspace, spec: RuntimeSpec, argv: tuple[str, ...], search_path: str, found: Census
+) -> tuple[tuple[str, ...], Profile]:
     """The argv as it is inside, and all that an agent reaches; makes nothing. Raises AgentFailed."""
-    found = census.take(workspace.path, links=not workspace.binding.sandbox.get("hardlinks"))
     try:
         names = reach.reach(workspace.binding.capabilities, found.tree)
     except reach.TooMany as error:
@@ -156,9 +176,8 @@ def shown(workspace: Workspace, role: str) -> dict[str, Any]:
     if found.enforcement != "os":
         return said
     try:
-        _, profile = reached(
-            workspace, workspace.runtime(role), workspace.argv(role), workspace.client_environment.get("PATH", "")
-        )
+        search_path = workspace.client_environment.get("PATH", "")
+        _, profile = reached(workspace, workspace.runtime(role), workspace.argv(role), search_path, _census(workspace))
     except OpAgentError as error:
         return said | {"problem": str(error), "hint": error.hint}
     said |= {"network": profile.network.value, "read_only": profile.read_only, "nested": profile.nested}

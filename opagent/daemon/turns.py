@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import messages
 from opagent.acp.connection import Asked, Refusal, Update
-from opagent.daemon import inbox, questions, standing
+from opagent.daemon import aftercare, inbox, questions, standing
 from opagent.daemon.attachments import attached
 from opagent.document.names import LETTERS
 from opagent.errors import Conflict, StoreFailed
@@ -124,6 +124,7 @@ async def begin(c: Conversation, turn: Turn) -> None:
         c.queue.appendleft(turn)  # nothing was sent: it runs when the store is back
         raise
     blocks = await _blocks(c, turn, agent.fresh)
+    await aftercare.before(c)
     await c.shared.turn_begins(c)
     current.number = agent.request("session/prompt", messages.prompt(agent.session, blocks))
     agent.last_heard = c.shared.clock()
@@ -247,6 +248,7 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
     running = c.current
     assert running is not None
     await questions.withdraw(c, running)
+    await aftercare.after(c)
     turn = replace(running.turn, state=state, ended_at=c.shared.now(), reason=reason, usage=running.usage)
     await _end(c, turn, sentence, hint)
     c.current = None  # not before it is committed: the store may refuse, and then it is tried again
@@ -256,6 +258,8 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
             await c.move(Happening.ANSWERED)
     c.idle_since = c.shared.clock()
     c.shared.conversation_idle(c)
+    if c.agent is not None and c.agent.stale:
+        c.post(inbox.StopAgent(again=False, force=False, idle=True))  # what it should not write lies open to it
     c.post(inbox.Look())
 
 
