@@ -12,6 +12,7 @@ from opagent.acp import elicitation, messages
 from opagent.acp.connection import Asked
 from opagent.acp.permission import choose, read_permission
 from opagent.control import METHOD_NOT_FOUND
+from opagent.daemon import connecting
 from opagent.daemon.approvals import Question
 from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Effect, Kind, ProcessState, TurnState
 from opagent.process.states import Happening
@@ -41,6 +42,8 @@ def _say_cancelled(c: Conversation, request: Asked) -> None:
             c.agent.answer(request.id, messages.cancelled_outcome())
         case "elicitation/create":
             c.agent.answer(request.id, elicitation.cancelled())
+        case connecting.CONNECT:
+            connecting.cancelled(c, request)
         case _:
             c.agent.refuse(request.id, messages.REQUEST_CANCELLED, "the turn was cancelled")
 
@@ -57,6 +60,13 @@ async def taken_back(c: Conversation, ident: jsonrpc.Id) -> None:
             await c.shared.approvals.settle(approval, ApprovalState.CANCELLED, "the agent took its question back")
             agent.refuse(ident, messages.REQUEST_CANCELLED, "taken back")
             await _goes_on(c, running, agent, approval)
+
+
+async def end(c: Conversation, running: Running, ident: ApprovalId, reason: str) -> None:
+    """A question that is not wanted any more, and that nobody waits to hear the answer of."""
+    if running.pending.pop(ident, None) is not None and c.agent is not None:
+        await c.shared.approvals.settle(ident, ApprovalState.CANCELLED, reason)
+        await _goes_on(c, running, c.agent, ident)
 
 
 async def asked(c: Conversation, request: Asked) -> None:
@@ -136,6 +146,8 @@ async def answered(c: Conversation, approval: Approval) -> None:
             await c.note("the agent offered no option that says this, only for ever or not at all; it was told: cancelled")
     elif request.method == "elicitation/create":
         agent.answer(request.id, _words(approval, request))
+    elif request.method == connecting.CONNECT:
+        connecting.answered(c, approval, request)
     elif c.services is not None:
         await c.services.answered(approval)
     await _goes_on(c, running, agent, approval.id)

@@ -49,6 +49,15 @@ def name(text: str) -> str:
     return text
 
 
+def is_numeric(host: str) -> bool:
+    """Whether it is an address, not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def shown(host: str, port: int) -> str:
     """As rules and questions write it; the port always."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -93,7 +93,7 @@ class _Call:
 
 
 class Connection:
-    """`guest` is None where the connection came to the port, and its head has to say who speaks; till then it counts for `nobody`."""
+    """`guest` is None where the connection came to the port: its head has to say who speaks; before, it counts as `nobody`."""
 
     def __init__(self, gate: Gate, guests: Mapping[str, Guest], guest: Guest | None, nobody: Guest, resolve: Resolve) -> None:
         self._gate, self._guests, self._resolve = gate, guests, resolve

@@ -1,6 +1,6 @@
 """The proxy: the one process through which agents reach other machines, one per daemon; it decides nothing and keeps nothing.
 
-Started by the daemon as `python -I -m opagent.process.network`. On stdin and stdout it speaks with the daemon in lines of JSON:
+Started by the daemon as `python -I -m opagent.process.network PORT`. On stdin and stdout it speaks with it in lines of JSON:
 
     {"op": "open", "agent", "path", "token", "refused", "services": {NAME: {...}}}   a socket of its own; then: {"op": "opened"}
     {"op": "close", "agent"}
@@ -40,10 +40,10 @@ _GOODBYE = 0.2
 
 
 class Proxy:
-    """`resolve` looks a name up; tests give one that lies."""
+    """`port`: the one of an earlier proxy, which agents know. `resolve` looks a name up; tests give one that lies."""
 
-    def __init__(self, resolve: Resolve = look_up) -> None:
-        self._resolve = resolve
+    def __init__(self, port: int = 0, resolve: Resolve = look_up) -> None:
+        self._port, self._resolve = port, resolve
         self._guests: dict[str, Guest] = {}
         self._servers: dict[str, asyncio.Server] = {}
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -55,7 +55,7 @@ class Proxy:
     async def run(self) -> None:
         """Until the daemon closes our stdin."""
         reader, self._out = await _daemon()
-        port = await asyncio.start_server(lambda r, w: self._accepted(None, r, w), "127.0.0.1", 0, limit=HEAD_LIMIT)
+        port = await self._listen()
         self.tell("ready", port=port.sockets[0].getsockname()[1])
         while line := await reader.readline():
             await self._told(json.loads(line))
@@ -63,6 +63,12 @@ class Proxy:
         for task in self._running:
             task.cancel()
         await asyncio.wait(self._running, timeout=_GOODBYE) if self._running else None
+
+    async def _listen(self) -> asyncio.Server:
+        for port in (self._port, 0):
+            with contextlib.suppress(OSError):
+                return await asyncio.start_server(lambda r, w: self._accepted(None, r, w), "127.0.0.1", port, limit=HEAD_LIMIT)
+        raise OSError("no port is free")
 
     # ---- the daemon ------------------------------------------------------------------------------------------------------
 
@@ -146,13 +152,13 @@ async def _daemon() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return reader, asyncio.StreamWriter(transport, protocol, None, loop)
 
 
-def main(resolve: Resolve = look_up) -> int:
+def main(port: int = 0, resolve: Resolve = look_up) -> int:
     os.umask(0o077)
     unreadable()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    asyncio.run(Proxy(resolve).run())
+    asyncio.run(Proxy(port, resolve).run())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1])))
