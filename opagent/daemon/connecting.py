@@ -1,22 +1,21 @@
 """One request of an agent to connect: the policy's word, a person's where it says ask, and its record; carries no byte.
 
 `decided` is called by the network for every request, outside the conversation's consumer. A question goes through the inbox:
-`ask`, `answered` and `gone` are the consumer's part.
+the consumer's part is in `daemon/reaching.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from opagent.acp.connection import Asked
-from opagent.daemon import inbox, questions
-from opagent.daemon.approvals import Question
+from opagent.daemon import inbox
+from opagent.daemon import workspace as workspaces
 from opagent.daemon.keys import Key
 from opagent.model import Approval, ApprovalState, Decision, Effect, ProcessId, TurnId
-from opagent.policy import address, rules
+from opagent.policy import address, remembering, rules
 from opagent.policy.decide import named_addresses
 from opagent.store.events import AuditKind, Draft
 
@@ -116,9 +115,12 @@ async def decided(c: Conversation, wanted: Wanted, answers: Answers) -> Verdict:
 def _by_rule(c: Conversation, wanted: Wanted) -> Decision:
     """The host of a secret was agreed to with the secret; what denies it still does."""
     decision = c.workspace.decide("network", wanted.request)
-    if wanted.key is not None and decision.effect is Effect.ASK:
+    if decision.effect is not Effect.ASK:
+        return decision
+    if wanted.key is not None:
         return Decision(Effect.ALLOW, wanted.key.origin, f"the host of {wanted.key.name}", "proxy")
-    return decision
+    earlier = c.shared.approvals.remembered(c, "network", remembering.literal("network", wanted.request))
+    return decision if earlier is None else replace(workspaces.earlier(earlier), enforcement="proxy")
 
 
 async def _by_person(c: Conversation, wanted: Wanted, decision: Decision, answers: Answers) -> tuple[bool, str]:
@@ -135,31 +137,6 @@ async def _by_person(c: Conversation, wanted: Wanted, decision: Decision, answer
         if answers.nobody(request):
             c.post(inbox.ConnectGone(c.generation, request))
         raise
-
-
-# ---- in the consumer ---------------------------------------------------------------------------------------------------------
-
-
-async def ask(c: Conversation, item: inbox.Connects) -> None:
-    """Put it to a person, unless nobody can be asked at this moment."""
-    running, agent = c.current, c.agent
-    if agent is None:
-        return
-    if running is None or running.cancel_reason is not None:
-        c.shared.network.answered(agent.id, item.request, "", False, "nobody can be asked outside a turn")
-        return
-    c.shared.connects += 1
-    asked = Asked(f"net {item.request}", CONNECT, {"host": item.request}, -c.shared.connects)
-    digest = hashlib.sha256(f"connect {item.request}".encode()).hexdigest()
-    await questions.put(c, running, asked, Question("network", f"connect to {item.request}", digest, (), item.decision.rule))
-
-
-async def gone(c: Conversation, request: str) -> None:
-    """The program that wanted it does not wait any more."""
-    running = c.current
-    for ident, asked in list(running.pending.items()) if running is not None else ():
-        if running is not None and asked.method == CONNECT and asked.params["host"] == request:
-            await questions.end(c, running, ident, "the agent does not want it any more")
 
 
 def answered(c: Conversation, approval: Approval, asked: Asked) -> None:

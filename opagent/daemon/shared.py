@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.daemon.approvals import Approvals
 from opagent.daemon.documents import Documents
-from opagent.daemon.network import Network
 from opagent.daemon.ownership import Ownership
 from opagent.daemon.redaction import Known
 from opagent.document.names import new_id
@@ -25,6 +24,7 @@ from opagent.store.events import Journal, timestamp
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
     from opagent.daemon.conversation import Conversation as Actor
+    from opagent.daemon.network import Network
     from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ class Shared:
         self.approvals = Approvals(self)
         self.ownership = Ownership()
         self.known = Known()
-        self.network = Network(self)
         self.connects = 0  # questions about hosts so far
+        self.network: Network  # of the host: it needs all that lies above
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
         self.closing = False  # nothing is started any more

@@ -331,7 +331,8 @@ def test_the_relay_leads_out_of_a_network_of_its_own_and_becomes_the_agent(proxy
     python = os.path.realpath(sys.executable)
     door = f"http://127.0.0.1:{relay.PORT}"
     inside = [python, "-I", "-S", relay.__file__, path, python, "-c", CLIENT, f"http://127.0.0.1:{web.port}/x", str(web.port)]
-    argv = "/usr/bin/bwrap --unshare-user --unshare-pid --unshare-net --die-with-parent --bind / / --proc /proc --dev /dev --".split()
+    argv = ["/usr/bin/bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--die-with-parent", "--bind", "/", "/"]
+    argv += ["--proc", "/proc", "--dev", "/dev", "--"]
     env = {"PATH": "/usr/bin:/bin", "http_proxy": door, "HTTP_PROXY": door}
     done = subprocess.run([*argv, *inside], input="typed", capture_output=True, text=True, env=env)
     assert done.returncode == 7, done.stderr
