@@ -29,6 +29,8 @@ from opagent.errors import AgentFailed, OpAgentError
 from opagent.jsonline import encode_line
 from opagent.launch import module
 from opagent.model import ConversationId, ProcessId
+from opagent.policy.decide import named_by_user
+from opagent.policy.rules import split_host
 from opagent.process import relay
 from opagent.process.secrets import fingerprint
 from opagent.process.supervisor import Launch, Process
@@ -36,13 +38,14 @@ from opagent.process.supervisor import Launch, Process
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.shared import Shared
+    from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 READY_WITHIN = 10.0  # seconds
 AGAIN = (0.02, 0.1, 0.5)  # seconds until it is started again, the last for ever
 _PASSED = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "LOCALDOMAIN", "RES_OPTIONS", "OPAGENT_TEST_ID")
-NO_PROXY = "localhost,127.0.0.1,::1"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Way(enum.Enum):
@@ -122,7 +125,7 @@ class Network:
         for name, key in by_proxy.items():
             env |= {name: token, key.variable: f"http://{door}/-/{name}"}
         if way is not Way.OPEN:
-            env |= _variables(f"http://{'' if way is Way.RELAY else f'opagent:{token}@'}{door}")
+            env |= _variables(f"http://{'' if way is Way.RELAY else f'opagent:{token}@'}{door}", c.workspace)
         return replace(launch, env=env)
 
     async def _admit(self, guest: Guest) -> None:
@@ -265,8 +268,21 @@ class Network:
             self._shared.spawn(connecting.over(guest.conversation, wanted, said), "net.connect")
 
 
-def _variables(door: str) -> dict[str, str]:
-    """What programs look at for a proxy; Node from 24 on only when it is told to."""
+def wants(workspace: Workspace, role: str) -> bool:
+    """Whether its agent gets a way out: its runtime names hosts or a model, or for a stranger's a rule speaks of hosts."""
+    spec, capabilities = workspace.runtime(role), workspace.binding.capabilities
+    if spec.network or spec.model:
+        return True
+    said = [layer.kinds.get("network") for layer in (*capabilities.defaults, *capabilities.chain)]
+    return not workspace.comes_with_us(role) and any(rules is not None and (rules.allow or rules.ask) for rules in said)
+
+
+def _variables(door: str, workspace: Workspace) -> dict[str, str]:
+    """What programs look at for a proxy; Node from 24 on only when it is told to.
+
+    An agent's own servers are on its own loopback, unless the user's configuration lets it reach those of this machine.
+    """
     names = ("http_proxy", "https_proxy", "all_proxy")
-    said = {**dict.fromkeys(names, door), "no_proxy": NO_PROXY}
+    ours = {split_host(text)[0] for text in named_by_user(workspace.binding.capabilities)}
+    said = {**dict.fromkeys(names, door), "no_proxy": ",".join(each for each in LOOPBACK if each not in ours)}
     return {**said, **{name.upper(): value for name, value in said.items()}, "NODE_USE_ENV_PROXY": "1"}

@@ -117,14 +117,15 @@ def _floor(capabilities: Capabilities, kind: str, request: Any) -> _Said | None:
 
 def named_addresses(capabilities: Capabilities, port: int) -> list[str]:
     """`address:port` of each address that the user's own configuration allows by its numbers: there a name may lead to one."""
-    found = []
-    for layer in capabilities.defaults:
-        rules_ = layer.kinds.get("network") if layer.name == USER else None
-        for pattern in rules_.allow if rules_ else ():
-            host, wanted = rules.split_host(str(pattern))
-            if wanted in ("*", str(port)) and address.is_numeric(host):
-                found.append(address.shown(str(ipaddress.ip_address(host)), port))
-    return found
+    split = [rules.split_host(text) for text in named_by_user(capabilities)]
+    hosts = [host for host, wanted in split if wanted in ("*", str(port)) and address.is_numeric(host)]
+    return [address.shown(str(ipaddress.ip_address(host)), port) for host in hosts]
+
+
+def named_by_user(capabilities: Capabilities) -> list[str]:
+    """The hosts that the user's own configuration allows, as written there."""
+    own = [layer.kinds["network"] for layer in capabilities.defaults if layer.name == USER and "network" in layer.kinds]
+    return [str(pattern) for rules_ in own for pattern in rules_.allow]
 
 
 def _names(layer: Layer, kind: str, request: Any, capabilities: Capabilities) -> bool:

@@ -20,6 +20,7 @@ _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1
 _SERVICE = re.compile(r"/-/([A-Z_][A-Z0-9_]*)(/[^#]*|\?[^#]*|)")
 _HTTP = re.compile(r"http://([^/?#]*)([^#]*)", re.I)
 _HOP = ("connection", "keep-alive", "te", "upgrade", "expect", "proxy-connection", "proxy-authorization", "proxy-authenticate")
+LOOPBACK = "127.0.0.1"
 _OURS = frozenset((*_HOP, "host", "accept-encoding"))
 
 
@@ -72,6 +73,8 @@ def parse(head: bytes) -> Request:
         if plain := _HTTP.fullmatch(target):
             host, port = address.authority(plain[1], 80)
             path = plain[2] if plain[2].startswith("/") else "/" + plain[2]
+            if host == LOOPBACK and (service := _SERVICE.fullmatch(path)):  # a client that sends even this through the proxy
+                return Request(Way.SERVICE, method, "", 0, service[2], service[1], headers, length)
             return Request(Way.PLAIN, method, host, port, path, "", headers, length)
     except ValueError as error:
         raise Malformed(str(error)) from error
