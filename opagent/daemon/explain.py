@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from opagent.daemon import confinement
 from opagent.errors import OpAgentError
 from opagent.model import Binding, Layer, Origin
 from opagent.policy.decide import BUILT_IN, ENFORCED
@@ -36,7 +37,7 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
         "values": [_value(binding, key, value) for key, value in _values(binding)],
         "capabilities": _capabilities(binding),
         "launch": _launch(workspace, agent),
-        "sandbox": {"level": "none", "wanted": binding.sandbox.get("level", "auto")},
+        "sandbox": _sandbox(workspace, agent),
         "notices": workspace.notices,
     }
 
@@ -108,9 +109,16 @@ def _rules(layer: Layer, kind: str) -> list[dict[str, Any]]:
     return rules
 
 
+def _sandbox(workspace: Workspace, agent: str | None) -> dict[str, Any]:
+    try:
+        return confinement.shown(workspace, workspace.role_name(agent))
+    except OpAgentError as error:
+        return {"level": "none", "wanted": workspace.loaded.binding.sandbox.get("level", "auto"), "why": str(error)}
+
+
 def _launch(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     """What would be started, or why nothing can be."""
-    said: dict[str, Any] = {"directory": workspace.path, "enforcement": "advisory"}
+    said: dict[str, Any] = {"directory": workspace.path}
     try:
         role = workspace.role_name(agent)
         spec = workspace.runtime(role)

@@ -20,7 +20,7 @@ from opagent import jsonrpc
 from opagent.acp.connection import Asked
 from opagent.acp.messages import REQUEST_CANCELLED, as_dict, as_list, as_text
 from opagent.acp.permission import Permission, read_permission
-from opagent.daemon import beneath, questions
+from opagent.daemon import beneath, confinement, questions
 from opagent.daemon import workspace as workspace_of
 from opagent.daemon.asking import Question
 from opagent.errors import FileRefused, OpAgentError
@@ -216,7 +216,9 @@ class Services:
         env = {**self._c.workspace.environment_of(self._c.record, self._agent.id), **_variables(params)}
         name = self._c.shared.new_process()
         log = Path(os.devnull)
-        process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log))
+        held = self._agent.box
+        box = confinement.box(self._agent.plan, held.profile, name) if held is not None else None  # as the agent itself
+        process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log, box=box))
         limit = params.get("outputByteLimit")
         terminal = Terminal(process, min(limit, OUTPUT_LIMIT) if isinstance(limit, int) and limit > 0 else OUTPUT_LIMIT)
         self._terminals[name] = terminal
