@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from opagent.daemon import aftercare, confinement, gestures, inbox, standing, turns
 from opagent.daemon.agent import Agent
+from opagent.daemon.network import Way, wants
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
 from opagent.model import ExitReport, ProcessState, Turn, TurnState
@@ -56,6 +57,7 @@ async def start(c: Conversation) -> None:
     confined = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
     launch = confined.launch
     role = replace(role, model=role.model or await gestures.model(c) or None)
+    launch = await c.shared.network.attach(c, ident, launch, Way.PORT if wants(c.workspace, c.role) else Way.OPEN)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
     agent.git, agent.scripts = confined.git, confined.scripts
@@ -163,6 +165,7 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
         c.services = None
     if agent is not None:
         agent.forget()
+        c.shared.network.detach(agent.id)
         c.shared.running.discard(agent)
         await asyncio.to_thread(aftercare.forget, agent)
         c.gone.append((agent, report))
