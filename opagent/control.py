@@ -88,7 +88,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "document/part": ("conversation, part (as a summary of the file names it)", "conversation, document"),
     "document/watch": ("path", "workspace; then `document` notifications {conversation, path, digest}"),
     "mirror/open": ("directory, machine, path (there), conversations?", "directory, folder"),
-    "mirror/close": ("directory", "closed (the files stay)"),
+    "mirror/close": ("directory", "closed (the files stay), waiting (files whose last save is not there)"),
     "mirror/settle": ("path (a conversation's file in a mirror)", "nothing, once what was saved in it is on the other machine"),
     "mirror/list": (
         "",
@@ -112,7 +112,20 @@ METHODS: dict[str, tuple[str, str]] = {
     "events/unsubscribe": ('conversation or "*"', ""),
     "approval/list": ("all?, conversation?, hosts? (of connected machines too)", "approvals (with hosts: each with host|null)"),
     "approval/find": ("approval (or its beginning)", "hosts: [name] (connected ones where it waits)"),
-    "approval/answer": ("approval, allow: true|false, reason?, scope?: once|conversation, answer?", "approval"),
+    "approval/answer": (
+        "approval, allow: true|false, reason?, scope?: once|conversation|binding, wider? (one step), answer?",
+        "approval",
+    ),
+    "approval/remembered": (
+        "path? (of one directory)",
+        "remembered: [{id, effect, kind, pattern, agent, scope: conversation|binding, conversation, workspace, approval, at, "
+        "by}]",
+    ),
+    "approval/forget": ("remembered: [id]", "forgotten: [remembered]"),
+    "audit/why": (
+        "id (of an approval)",
+        "id, kind: approval, state, title, steps: [{at, what, text}]",
+    ),
     "link/open": (
         "machine, again? (it was lost: wait, and start what is missing), asks? (somebody answers questions), "
         "agent? (socket of an ssh-agent), config? (an ssh_config)",

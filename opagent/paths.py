@@ -176,6 +176,16 @@ def machine_socket(machine: str) -> Path:
     return run() / "hosts" / f"{_digest(machine)}.sock"
 
 
+def agent_sockets(process: str) -> Path:
+    """The directory of the sockets that one agent may use; nothing else lies in it."""
+    return run() / "agents" / process
+
+
+def agent_network(process: str) -> Path:
+    """Where the proxy listens for one agent: who comes here is that agent."""
+    return agent_sockets(process) / "net.sock"
+
+
 def daemon_code() -> Path:
     """What code the daemon runs: `code`, its version."""
     return run() / "daemon.code"
@@ -217,6 +227,11 @@ def database_blobs(database: Path) -> Path:
     return database.with_name("cas")
 
 
+def secrets_key() -> Path:
+    """With it the journal's fingerprints of secrets are made: they tell nothing to who has the journal alone."""
+    return state() / "secrets.key"
+
+
 def daemon_log() -> Path:
     return state() / "daemon.log"
 
@@ -249,6 +264,26 @@ def agent_log(process: str) -> Path:
 def agent_state(workspace: str, runtime: str) -> Path:
     """The directory a runtime keeps its data in, one per workspace and runtime."""
     return state() / "agents" / f"{runtime}-{_digest(workspace)}"
+
+
+def agent_home(workspace: str, runtime: str) -> Path:
+    """What is kept of the home directory that agents of this runtime see in this workspace."""
+    return agent_state(workspace, runtime) / "home"
+
+
+def landlock_home(process: str) -> Path:
+    """The home directory that a program sees where it has no mounts of its own."""
+    return state() / "homes" / process
+
+
+def agent_git(process: str) -> Path:
+    """The `.git` that the agent of a process sees in its workspace."""
+    return state() / "git" / process
+
+
+def sandbox_probe() -> Path:
+    """What the last look at this machine's sandbox found."""
+    return state() / "sandbox.json"
 
 
 def user_config() -> Path:

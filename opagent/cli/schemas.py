@@ -21,7 +21,11 @@ THINGS = {
     "event": "conversation: str, seq: int, journal: int, turn: str|null, kind: str, at: str, body: object",
     "approval": "id: str, conversation: str, turn: str|null, process: str, kind: str, subject: str, options: [option], "
                 "asked_at: str, expires_at: str|null, state: str, answered_by: str|null, answered_at: str|null, "
-                "reason: str|null, rule: str|null, workspace?: str, path?: str, agent?: str, host?: str|null",
+                "reason: str|null, rule: str|null, same?: str, wider?: str, workspace?: str, path?: str, agent?: str, "
+                "host?: str|null",
+    "remembered": "id: str, effect: str, kind: str, pattern: str, agent: str, scope: str, conversation: str|null, "
+                  "workspace: str, approval: str|null, at: str, by: str",
+    "step": "at: str, what: str, text: str",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
                "since: str, turn: str|null, queued: int, restarts: int, sentence: str, memory?: int, cpu?: number, "
@@ -31,6 +35,7 @@ THINGS = {
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
             "since?: str, why?: str",
+    "mirror": "directory: str, machine: str, path: str, connected: bool, files: int, waiting: [str], problems: [object]",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
@@ -59,13 +64,17 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "host check": ("steps: [check]",),
     "host upgrade": ("report: any",),
     "host forget": ("forgotten: bool, report: any",),
+    "host mirrors": ("mirrors: [mirror]",),
+    "host unmirror": ("closed: bool, waiting: [str]",),
     "logs": ("process: str, path: str, text: str",),
     "stop": ("process: process",),
     "restart": ("process: process",),
     "wait": ("conversation: str, turn: turn|null",),
-    "approvals list": ("approvals: [approval]",),
+    "approvals list": ("approvals: [approval]", "remembered: [remembered]"),
+    "approvals forget": ("forgotten: [remembered]",),
     "allow": ("approval: approval",),
     "deny": ("approval: approval",),
+    "why": ("id: str, kind: str, state: str, title: str, steps: [step]",),
     "conversations list": ("conversations: [conversation]",),
     "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),
     "conversations new": (_CONVERSATION,),

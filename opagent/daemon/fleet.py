@@ -31,7 +31,7 @@ _PROCESS: dict[str, Any] = {
     "conversation": str, "path": str, "workspace": str, "agent": str, "runtime": str, "state": str, "since": str, "queued": int,
     "restarts": int, "sentence": str, "id": str | _NULL, "pid": int | _NULL, "turn": str | _NULL, "?memory": int,
     "?cpu": int | float, "?processes": int, "?uptime": int | float, "?draft": str, "?not_sent": str,
-    "?waiting_for": [str], "?ports": [int],
+    "?waiting_for": [str], "?level": str | _NULL, "?ports": [int],
     "?children": [{"pid": int, "parent": int, "command": str}],
 }  # fmt: skip
 _APPROVAL: dict[str, Any] = {
@@ -114,6 +114,8 @@ async def _asked(
     host: Host, client: Client, name: str, params: Params, method: str, wanted: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Raises HostUnreachable and its kinds, and what the daemon there raises."""
+    if not host.links.connected(name):
+        host.shared.spawn(host.links.finish(name), f"the link to {name}")
     where = await host.links.socket(name, client, params)
     try:
         there = await peer.connect(where, "fleet")
@@ -169,4 +171,4 @@ async def _keep(host: Host, answer: Answer) -> None:
     if record is None or (record.rows == answer.rows and record.seen_at[:16] == answer.seen[:16]):
         return
     kept = host.links.keep(replace(record, rows=answer.rows, seen_at=answer.seen))
-    await host.database.write(lambda db: rows.put(db, kept))
+    await host.database.write(lambda db: rows.renew(db, kept))

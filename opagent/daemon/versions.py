@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opagent.daemon import recollection
+from opagent.daemon import recollection, whereabouts
 from opagent.daemon.guests import Guests
 from opagent.daemon.inbox import Foreign
 from opagent.daemon.standing import Standing
@@ -25,7 +25,7 @@ from opagent.document.merge import Merged, merge
 from opagent.document.mirrored import rebased, unseen
 from opagent.document.settings import Write
 from opagent.errors import OpAgentError
-from opagent.watch import exchange, workfiles
+from opagent.watch import exchange
 from opagent.watch.exchange import Result
 from opagent.watch.settled import PATIENCE, Reading, Stamp, settled_read, unchanged
 
@@ -96,7 +96,7 @@ class Versions:
         subject = self.subject
         subject.shared.ownership.take(subject.workspace.path)
         await subject.follow()
-        left = workfiles.leftovers(subject.directory, subject.path)
+        left = whereabouts.left(subject.directory, subject.path, subject.record.id)
         reading = await self._reading(_SOON)
         self._disk, self._stamp = (reading.content, reading.stamp) if reading else (None, None)
         self.stopped = False
@@ -115,7 +115,7 @@ class Versions:
             self.heard.append(Heard(Merged(disk), recalled.memory.draft(), new=False))
         subject.learn(recalled.memory.document.regions[0].raw)
         self.behind = recalled.memory.content() != self._disk
-        self._rescue(recalled.memory, left)
+        await self._rescue(recalled.memory, left)
         return recalled.memory
 
     async def read(self) -> bool:
@@ -217,13 +217,16 @@ class Versions:
         self.stopped = False
         self.heard.append(heard)
 
-    def _rescue(self, memory: Memory, left: Iterable[Path]) -> None:
+    async def _rescue(self, memory: Memory, left: Iterable[Path]) -> None:
         """Saves that an earlier daemon exchanged out of the file and did not live to look at."""
         standing = memory.content().split(b"\n")
         for path in left:
             whole, _, last = path.read_bytes().rpartition(b"\n")
             ours = any(line.startswith(last) for line in standing)  # a version of ours that was cut in the middle of a line
-            if memory.rescue(whole + (b"\n" if ours else b"\n" + last)):
+            save = whole + (b"\n" if ours else b"\n" + last)
+            if memory.cannot_keep(save):
+                await self.subject.keep(save)
+            if memory.rescue(save):
                 self.behind = True
                 self.subject.tell("kept", "lines of a save that a stopped daemon had not read are in the draft")
             self._held.append(path)

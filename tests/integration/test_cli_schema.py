@@ -15,6 +15,7 @@ import pytest
 from opagent.cli.main import COMMANDS
 from opagent.cli.run import root
 from opagent.cli.schemas import OUTPUTS, of
+from opagent.client import Client
 from tests.doubles.sshd import sshd
 from tests.doubles.terminal import run
 
@@ -73,10 +74,13 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("conversations export", ident)
     said("conversations merge", path, path, path)
     said("conversations import", "--list", "-C", str(docs))
-    for answer in ("allow", "deny"):
+    for answer in (["allow"], ["deny", "--binding"]):
         said("open", str(docs), "-m", "/permission", fails=True)
         (approval,) = said("approvals list")[0]["approvals"]
-        said(answer, approval["id"])
+        said(*answer, approval["id"])
+        said("why", approval["id"])
+    (kept,) = said("approvals list", "--remembered")[0]["remembered"]
+    said("approvals forget", kept["id"])
     said("restart", ident)
     said("stop", ident)
     said("doctor", fails=None)  # it depends on the machine
@@ -89,6 +93,11 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
         said("host check", "there")
         said("host list")
         said("host upgrade", "there")
+        (home / "mirrored").mkdir()
+        with Client("test") as client:
+            client.request("mirror/open", {"directory": str(home / "mirrored"), "machine": "there", "path": "/srv/docs"})
+        said("host mirrors")
+        said("host unmirror", str(home / "mirrored"))
         said("host forget", "there")
     assert said.seen == set(OUTPUTS)  # type: ignore[attr-defined]
 
