@@ -17,7 +17,7 @@ from opagent.policy.decide import named_by_user
 from opagent.policy.rules import split_host
 from opagent.process import relay
 from opagent.process.landlock import Landlock
-from opagent.process.profile import SOCKETS, Mount, Network
+from opagent.process.profile import SOCKETS, Level, Mount, Network
 from opagent.process.programs import Programs
 from opagent.process.sandbox import Bwrap
 from opagent.process.supervisor import Launch
@@ -36,11 +36,14 @@ class Way(enum.Enum):
     NONE = "none"  # it has no need of a network
 
 
+_OF_LEVEL = {Level.STRICT: Way.RELAY, Level.LANDLOCK: Way.PORT}
+
+
 def way(launch: Launch, workspace: Workspace, role: str) -> Way:
     """The one of a launch that has its box."""
     if not wants(workspace, role):
         return Way.NONE
-    return {Bwrap: Way.RELAY, Landlock: Way.PORT}.get(type(launch.box), Way.OPEN)
+    return Way.OPEN if launch.box is None else _OF_LEVEL[launch.box.level]
 
 
 def wants(workspace: Workspace, role: str) -> bool:
@@ -85,3 +88,24 @@ def variables(door: str, workspace: Workspace) -> Mapping[str, str]:
     names = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), door)
     said = {**names, "no_proxy": ",".join(each for each in LOOPBACK if each not in ours)}
     return {**said, **{name.upper(): value for name, value in said.items()}, "NODE_USE_ENV_PROXY": "1"}
+
+
+_SHOWN = {
+    Way.RELAY: ("through the proxy, each host by the rules; nothing else is there", "proxy"),
+    Way.PORT: (
+        "through the proxy, each host by the rules; TCP to other ports is refused, UDP as far as the kernel can",
+        "advisory",
+    ),
+    Way.OPEN: ("nothing stands between; the proxy only puts secrets in", "advisory"),
+    Way.NONE: ("none: its runtime names no host and no rule allows one", "os"),
+}
+
+
+def shown(workspace: Workspace, role: str) -> dict[str, str]:
+    """What `explain` says of the way out. May probe the sandbox. Raises AgentFailed."""
+    level = confinement.plan(workspace, role).level
+    found = _OF_LEVEL.get(level, Way.OPEN) if wants(workspace, role) else Way.NONE
+    how, enforcement = _SHOWN[found]
+    if found is Way.NONE and level not in _OF_LEVEL:
+        how, enforcement = "that of this machine: nothing holds this agent", "advisory"
+    return {"way": found.value, "how": how, "enforcement": enforcement}
