@@ -23,6 +23,7 @@ from opagent.store import turns as rows
 from opagent.store.events import Draft
 
 if TYPE_CHECKING:
+    from opagent.daemon.asking import Question
     from opagent.daemon.conversation import Conversation
 
 CANCEL_WITHIN = 10.0  # seconds an agent has to end a cancelled turn
@@ -56,6 +57,7 @@ class Running:
     turn: Turn
     number: int  # of our session/prompt
     pending: dict[ApprovalId, Asked] = field(default_factory=dict)
+    held: list[tuple[Asked, Question]] = field(default_factory=list)  # asked after too many others: nobody sees them yet
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
     cancel_reason: str | None = None
