@@ -21,7 +21,11 @@ THINGS = {
     "event": "conversation: str, seq: int, journal: int, turn: str|null, kind: str, at: str, body: object",
     "approval": "id: str, conversation: str, turn: str|null, process: str, kind: str, subject: str, options: [option], "
                 "asked_at: str, expires_at: str|null, state: str, answered_by: str|null, answered_at: str|null, "
-                "reason: str|null, rule: str|null, workspace?: str, path?: str, agent?: str, host?: str|null",
+                "reason: str|null, rule: str|null, same?: str, wider?: str, workspace?: str, path?: str, agent?: str, "
+                "host?: str|null",
+    "remembered": "id: str, effect: str, kind: str, pattern: str, agent: str, scope: str, conversation: str|null, "
+                  "workspace: str, approval: str|null, at: str, by: str",
+    "step": "at: str, what: str, text: str",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
                "since: str, turn: str|null, queued: int, restarts: int, sentence: str, memory?: int, cpu?: number, "
@@ -31,6 +35,7 @@ THINGS = {
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
             "since?: str, why?: str",
+    "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
@@ -63,9 +68,11 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "stop": ("process: process",),
     "restart": ("process: process",),
     "wait": ("conversation: str, turn: turn|null",),
-    "approvals list": ("approvals: [approval]",),
+    "approvals list": ("approvals: [approval]", "remembered: [remembered]"),
+    "approvals forget": ("forgotten: [remembered]",),
     "allow": ("approval: approval",),
     "deny": ("approval: approval",),
+    "why": ("id: str, kind: str, state: str, title: str, steps: [step]",),
     "conversations list": ("conversations: [conversation]",),
     "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),
     "conversations new": (_CONVERSATION,),
@@ -75,6 +82,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "conversations import": ("sessions: [session]", _CONVERSATION),
     "conversations export": ("conversation: str, title?: str, agent?: str, created?: str, forked_from?: str, turns: [said]",),
     "conversations merge": ("path: str, conflict: bool",),
+    "secrets list": ("secrets: [secret]",),
+    "secrets check": ("secrets: [secret]",),
+    "secrets set": ("name: str",),
+    "secrets forget": ("name: str",),
     "doctor": ("checks: [check]",),
     "daemon start": ("pid: int, version: str, host: str",),
     "daemon status": ("pid: int, version: str, protocol: int, started: str, socket: str, database: str, clients: int, "

@@ -19,7 +19,8 @@ from opagent.daemon import inbox
 from opagent.daemon.confinement import Plan
 from opagent.daemon.shared import Shared
 from opagent.errors import AgentFailed, AgentStuck, OpAgentError
-from opagent.model import ExitReport, ProcessId
+from opagent.model import ExitReport
+from opagent.process.privategit import Private
 from opagent.process.supervisor import Launch, Process
 
 OUTBOX_LIMIT = 64 * 2**20  # bytes that may wait for an agent that does not read
@@ -47,8 +48,14 @@ class Role:
 class Agent:
     """A running agent. `session` is the agent's own id, `ready` true once the handshake is over."""
 
-    def __init__(self, ident: ProcessId, generation: int, role: Role, post: Post) -> None:
-        self.id, self.generation, self.role, self._post = ident, generation, role, post
+    def __init__(self, launch: Launch, generation: int, role: Role, post: Post, plan: Plan) -> None:
+        self.id, self.generation, self.role, self._post = launch.id, generation, role, post
+        self.plan, self.box = plan, launch.box  # how firmly it is held, and what it reaches
+        self._launch = launch
+        self.git: Private | None = None  # what it sees of the repository of its workspace
+        self.began = 0  # its last turn, nanoseconds of the wall clock
+        self.scripts: dict[str, str] = {}  # of package.json, as they were before that
+        self.stale = False  # something that was mounted for it is not any more
         self.connection = Connection()
         self.facts = messages.AgentFacts()
         self.ready = False
@@ -57,7 +64,6 @@ class Agent:
         self.replaying = False  # it comes back to a session; some say again what stands in the file already
         self.session_facts: dict[str, Any] = {}
         self.process: Process | None = None
-        self.plan: Plan | None = None  # how firmly it is held
         self.last_heard = 0.0  # loop time of the last byte
         self.stopping = False
         self.hit = ""  # the limit for which it is ended, as a sentence
@@ -70,16 +76,12 @@ class Agent:
         self.pace, self._slowed = pace.Pace(asyncio.get_running_loop().time()), False
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    @property
-    def level(self) -> str | None:
-        return self.plan.level.value if self.plan else None
-
     # ---- process ---------------------------------------------------------------------------------------------------
 
-    async def start(self, launch: Launch, session: str | None, shared: Shared) -> None:
+    async def start(self, session: str | None, shared: Shared) -> None:
         """Spawn and begin the handshake. Raises the errors of `Process.start`."""
         self._again = session
-        self.process = await Process.start(launch)
+        self.process = await Process.start(self._launch)
         self.last_heard = asyncio.get_running_loop().time()
         shared.spawn(self._read(self.process), name=f"reader-{self.id}")
         shared.spawn(self._write(self.process), name=f"writer-{self.id}")

@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from opagent.daemon import confinement, keys, wayout
 from opagent.errors import OpAgentError
 from opagent.model import Binding, Layer, Origin
 from opagent.policy.decide import BUILT_IN, ENFORCED
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 NOT_APPLIED = {
     "tools": "MCP servers are not started yet",
-    "secrets": "secrets are not handed out yet",
     "budget": "budgets are shown and not applied yet",
     "limits.ports": "not applied yet: an agent is given no port of this machine",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
@@ -39,7 +39,7 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
         "values": [_value(binding, key, value, level) for key, value in _values(binding)],
         "capabilities": _capabilities(binding),
         "launch": _launch(workspace, agent),
-        "sandbox": {"level": "none", "wanted": binding.sandbox.get("level", "auto")},
+        "sandbox": _sandbox(workspace, agent),
         "notices": workspace.notices,
     }
 
@@ -113,15 +113,24 @@ def _rules(layer: Layer, kind: str) -> list[dict[str, Any]]:
     return rules
 
 
+def _sandbox(workspace: Workspace, agent: str | None) -> dict[str, Any]:
+    try:
+        return confinement.shown(workspace, workspace.role_name(agent))
+    except OpAgentError as error:
+        return {"level": "none", "wanted": workspace.loaded.binding.sandbox.get("level", "auto"), "why": str(error)}
+
+
 def _launch(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     """What would be started, or why nothing can be."""
-    said: dict[str, Any] = {"directory": workspace.path, "enforcement": "advisory"}
+    said: dict[str, Any] = {"directory": workspace.path}
     try:
         role = workspace.role_name(agent)
         spec = workspace.runtime(role)
         said |= {"role": role, "runtime": spec.name, "runtime_file": os.path.join(spec.package, "runtime.yaml")}
         said["argv"] = list(workspace.argv(role))
         said["environment"] = sorted({*workspace.binding.capabilities.env, *spec.pass_env, *spec.env})
+        said["network"] = wayout.shown(workspace, role)
+        said["secrets"] = keys.shown(workspace, role)
         workspace.require_trust(agent)
     except OpAgentError as error:
         said["problem"] = {"code": error.code, "message": error.what, "why": error.why, "hint": error.hint}

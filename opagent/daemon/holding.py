@@ -12,7 +12,7 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import inbox
+from opagent.daemon import aftercare, inbox
 from opagent.daemon.growth import Growth
 from opagent.errors import OpAgentError
 from opagent.model import Origin
@@ -58,6 +58,10 @@ class Holding:
     async def _look(self) -> None:
         conversations = list(self._host.conversations.values())
         held = {agent: c for c in conversations if (agent := c.agent) is not None and not agent.hit and _runs(agent)}
+        for agent in held:
+            if not agent.stale and aftercare.look(agent):
+                agent.hit = "a file that is hidden from it was replaced, and the new one lies open to it"
+                self._host.shared.spawn(_killed(agent, "bare"), f"bare-{agent.id}")
         for c in conversations:
             await self._grown(c)
         if held:

@@ -22,6 +22,7 @@ from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
+from opagent.daemon.network import Network
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
 from opagent.daemon.watching import Watching
@@ -30,7 +31,7 @@ from opagent.document.names import file_name, new_conversation
 from opagent.errors import Conflict, ConversationNotFound, Denied, NotFound, OpAgentError, ProcessNotFound
 from opagent.model import Conversation as Record
 from opagent.model import ConversationId, Kind, ProcessState, Turn, TurnState
-from opagent.process import tree
+from opagent.process import probe, tree
 from opagent.store import conversations as rows
 from opagent.store import processes as process_rows
 from opagent.store import recovery
@@ -63,6 +64,7 @@ class Host:
         self._tasks = tasks
         self._consumers: dict[ConversationId, asyncio.Task[None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
+        shared.network = Network(shared)
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
@@ -133,6 +135,9 @@ class Host:
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
         self._keepers.append(self.shared.spawn(Holding(self).run(), "limits"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))
+        self.shared.spawn(
+            asyncio.to_thread(probe.strict), "what the sandbox can do here"
+        )  # asked again and again, without a wait
         self.shared.spawn(newcomers.since_last_time(self), "saves since the last daemon")
         self.shared.spawn(self.mirrors.resume(), "mirrors")
 
@@ -176,6 +181,7 @@ class Host:
         await asyncio.gather(*self._consumers.values(), return_exceptions=True)
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
+        await self.shared.network.close()
         self.shared.ownership.release()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
         await self.database.close()

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opagent.daemon import confinement, gestures, inbox, standing, turns
+from opagent.daemon import aftercare, confinement, gestures, inbox, standing, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
@@ -26,7 +26,7 @@ AGAIN = 2.0  # seconds until something is tried again that the store did not tak
 
 def outdated(c: Conversation, agent: Agent, turn: Turn) -> bool:
     """Whether a turn needs another process: another agent's, with another model, or with a session of its own."""
-    return bool(c.retold and not agent.fresh) or turn.agent != c.guest or c.model != c.file.subject.settings.model
+    return bool(c.retold and not agent.fresh) or agent.stale or turn.agent != c.guest or c.model != c.file.subject.settings.model
 
 
 async def start_for(c: Conversation, turn: Turn) -> None:
@@ -53,14 +53,16 @@ async def start(c: Conversation) -> None:
     launch, role = c.workspace.launch(ident, speaker)
     plan = await asyncio.to_thread(confinement.plan, c.workspace, speaker.agent)
     spec = c.workspace.runtime(speaker.agent)
-    launch = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
+    confined = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
+    launch = await c.shared.network.attach(c, confined.launch)
     role = replace(role, model=role.model or await gestures.model(c) or None)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
-    agent = c.agent = Agent(ident, c.generation, role, c.post)
-    agent.plan = plan
+    agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
+    agent.git, agent.scripts = confined.git, confined.scripts
+    c.shared.running.add(agent)
     await c.shared.process_starts(agent, speaker)
     c.starts.append(c.shared.clock())
-    await agent.start(launch, speaker.acp_session, c.shared)
+    await agent.start(speaker.acp_session, c.shared)
     c.services = Services(c, agent) if role.services else None
     await c.shared.process_started(agent)
 
@@ -161,6 +163,9 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
         c.services = None
     if agent is not None:
         agent.forget()
+        c.shared.network.detach(agent.id)
+        c.shared.running.discard(agent)
+        await asyncio.to_thread(aftercare.forget, agent)
         c.gone.append((agent, report))
     await _bury(c)
 

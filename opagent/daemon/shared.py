@@ -24,6 +24,7 @@ from opagent.store.events import Journal, timestamp
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
     from opagent.daemon.conversation import Conversation as Actor
+    from opagent.daemon.network import Network
     from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,11 @@ class Shared:
         self.approvals = Approvals(self)
         self.ownership = Ownership()
         self.known = Known()
+        self.connects = 0  # questions about hosts so far
+        self.network: Network  # of the host: it needs all that lies above
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
+        self.running: set[Agent] = set()
         self.closing = False  # nothing is started any more
         self.held: Callable[[str], AbstractContextManager[None]]  # its followers hear at the end of it
         self.store_refuses: Callable[[str], None] = lambda conversation: None
@@ -72,7 +76,7 @@ class Shared:
     def new_process(self) -> ProcessId:
         return ProcessId(self.new_id("process", lambda db, drawn: processes.get(db, ProcessId(drawn))))
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[None]:
         """A task whose failure is logged and goes no further: one agent's trouble must not end the daemon."""
         return self._tasks.create_task(_contained(work, name), name=name)
 
@@ -99,7 +103,7 @@ class Shared:
         await self.database.write(lambda db: processes.move(db, agent.id, ProcessState.STOPPED, self.now(), reason))
 
 
-async def _contained(work: Coroutine[Any, Any, None], name: str) -> None:
+async def _contained(work: Coroutine[Any, Any, object], name: str) -> None:
     try:
         await work
     except Exception:  # the outer edge of a task

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import messages
 from opagent.acp.connection import Asked, Refusal, Update
-from opagent.daemon import inbox, questions, standing
+from opagent.daemon import aftercare, inbox, questions, standing
 from opagent.daemon.attachments import attached
 from opagent.document.names import LETTERS
 from opagent.errors import Conflict, StoreFailed
@@ -23,6 +23,7 @@ from opagent.store import turns as rows
 from opagent.store.events import Draft
 
 if TYPE_CHECKING:
+    from opagent.daemon.asking import Question
     from opagent.daemon.conversation import Conversation
 
 CANCEL_WITHIN = 10.0  # seconds an agent has to end a cancelled turn
@@ -56,6 +57,7 @@ class Running:
     turn: Turn
     number: int  # of our session/prompt
     pending: dict[ApprovalId, Asked] = field(default_factory=dict)
+    held: list[tuple[Asked, Question]] = field(default_factory=list)  # asked after too many others: nobody sees them yet
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
     cancel_reason: str | None = None
@@ -124,6 +126,7 @@ async def begin(c: Conversation, turn: Turn) -> None:
         c.queue.appendleft(turn)  # nothing was sent: it runs when the store is back
         raise
     blocks = await _blocks(c, turn, agent.fresh)
+    await aftercare.before(c)
     await c.shared.turn_begins(c)
     current.number = agent.request("session/prompt", messages.prompt(agent.session, blocks))
     agent.last_heard = c.shared.clock()
@@ -247,6 +250,7 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
     running = c.current
     assert running is not None
     await questions.withdraw(c, running)
+    await aftercare.after(c)
     turn = replace(running.turn, state=state, ended_at=c.shared.now(), reason=reason, usage=running.usage)
     await _end(c, turn, sentence, hint)
     c.current = None  # not before it is committed: the store may refuse, and then it is tried again
@@ -256,6 +260,8 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
             await c.move(Happening.ANSWERED)
     c.idle_since = c.shared.clock()
     c.shared.conversation_idle(c)
+    if c.agent is not None and c.agent.stale:
+        c.post(inbox.StopAgent(again=False, force=False, idle=True))  # what it should not write lies open to it
     c.post(inbox.Look())
 
 

@@ -93,6 +93,8 @@ def _floor_names(capabilities: Capabilities, tree: Tree, path: str) -> Iterator[
 
     def look(tree: Tree, path: str) -> Iterator[str]:
         for name, below in tree.items():
+            if name == ".git" and not path:
+                continue  # the box deals with it
             if name in names:
                 yield _below(path, name)
             elif below is not None:

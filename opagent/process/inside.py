@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 from typing import Any
 
 from opagent.process import tree
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")  # a blank, a tab, a line feed and a backslash
 
 
 class Inside:
@@ -37,9 +40,15 @@ class Inside:
         row = tree.row(init) if init else None
         return init if row is not None and row.parent == self._pid and row.group == init else 0
 
-    def init(self) -> int:
-        """The pid whose view of the mounts is the program's; 0 without a box."""
-        return int(self._facts().get("child-pid", 0))
+    def mounted(self) -> frozenset[str]:
+        """Where something is mounted, as the program sees it; nothing without a box, or when it is gone."""
+        init = self.group()
+        try:
+            with open(f"/proc/{init}/mountinfo", "rb") as file:
+                rows = file.read().splitlines() if init else []
+        except OSError:
+            return frozenset()
+        return frozenset(os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), row.split(b" ")[4])) for row in rows)
 
     def ran(self) -> bool:
         """Whether the program was started at all, once it is over."""

@@ -71,6 +71,10 @@ class Process:
     def family(self) -> tree.Family:
         return self._child.family
 
+    def mounted(self) -> frozenset[str]:
+        """What is mounted in its view of the files now; nothing where that is ours, or cannot be seen."""
+        return self._inside.mounted()
+
     @property
     def ended(self) -> bool:
         return self._gone.is_set()

@@ -64,7 +64,13 @@ _FOURTH = (  # directories whose conversations live on another machine
          at text not null) strict""",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_REMEMBERED = (  # which answer it was, of which directory, and how its pattern reads: people look at these rows
+    "alter table remembered add column approval text",
+    "alter table remembered add column workspace text not null default ''",
+    "alter table remembered add column shown text not null default ''",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED)
 
 
 def version(connection: sqlite3.Connection) -> int:
