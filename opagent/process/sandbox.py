@@ -44,6 +44,8 @@ class Bwrap:
     def start(self, argv: tuple[str, ...], env: Mapping[str, str], cwd: str, pipes: Pipes) -> Started:
         _require(argv, env)
         with contextlib.ExitStack() as stack:
+            for _ in range(2):  # whatever is opened from here on leaves two one-digit descriptors free
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             pins = stack.enter_context(contextlib.closing(Pins(self.profile)))
             self.warnings, self.mounted, self.hidden = tuple(pins.warnings), tuple(pins.mounted), tuple(pins.hidden)
             status, theirs = os.pipe()
@@ -62,14 +64,28 @@ class Bwrap:
                 cwd,
             ]
             said = _memory(stack, "options", b"".join(os.fsencode(word) + b"\0" for word in words))
-            command = [self.program, "--args", str(said), "--", *limits.prefix(self.profile.limits, limits.present()), *argv]
+            command = [*limits.prefix(self.profile.limits, limits.present()), *argv]
+            kept_open = (*pins.fds, theirs, filter_, said)
+            outside, within = _pipes_for_the_program_alone(kept_open)
             inside = {**env, "HOME": HOME, "TMPDIR": "/tmp"}
-            child = popen(command, inside, cwd, pipes, (*pins.fds, theirs, filter_, said))
+            child = popen([*outside, self.program, "--args", str(said), "--", *within, *command], inside, cwd, pipes, kept_open)
             kept.pop_all()
             return Started(child, status)
 
     def close(self) -> None:
         """Nothing outlives `start`."""
+
+
+def _pipes_for_the_program_alone(taken: Iterable[int]) -> tuple[list[str], list[str]]:
+    """What stands before bwrap, and before the program inside.
+
+    bwrap and its init keep their stdin and stdout as long as they live: that the program closed its own would not be noticed. So
+    the pipes come to it by other numbers, which the two do not keep.
+    """
+    stdin, stdout = [number for number in range(3, 10) if number not in taken][:2]
+    aside = f'exec "$@" {stdin}<&0 {stdout}>&1 </dev/null >/dev/null'
+    back = f'exec "$@" <&{stdin} >&{stdout} {stdin}<&- {stdout}>&-'
+    return ["/bin/sh", "-c", aside, "sh"], ["/bin/sh", "-c", back, "sh"]
 
 
 def options(profile: Profile, workspace: Iterable[str]) -> Iterator[str]:
