@@ -283,16 +283,28 @@ def _orphans() -> list[str]:
 
 def of_test() -> list[tuple[int, str, str]]:
     """The processes of this test that live (a zombie does not): pid, OPAGENT_PROCESS or empty, command."""
-    found = []
+    found, agents = [], _processes()
     for process in psutil.process_iter():
         try:
             environment = process.environ()
-            ours = environment.get("HOME") == os.environ["HOME"]  # agents get it, and no variable of the tests
+            owner = environment.get("OPAGENT_PROCESS", "")
+            ours = environment.get("HOME") == os.environ["HOME"] or owner in agents  # in a sandbox the home is another one
             if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append((process.pid, environment.get("OPAGENT_PROCESS", ""), " ".join(process.cmdline())[-80:]))
+                found.append((process.pid, owner, " ".join(process.cmdline())[-80:]))
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def _processes() -> set[str]:
+    """Every agent process that the database ever knew."""
+    if not paths.database().exists():
+        return set()
+    connection = connect_reader(paths.database())
+    try:
+        return {row[0] for row in connection.execute("select id from process")}
+    finally:
+        connection.close()
 
 
 def _canonical(body: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from tests.faults.summary import Summary, table
 
 def nodes(faults: Iterable[Fault]) -> list[str]:
     """The tests of these faults, each once, file by file."""
-    found = sorted({test for fault in faults for test in fault.tests})
+    found = sorted({test.partition("[")[0] for fault in faults for test in fault.tests})
     files = {test for test in found if "::" not in test}
     return [test for test in found if test in files or test.partition("::")[0] not in files]
 

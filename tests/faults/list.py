@@ -16,6 +16,9 @@ HERE, THERE = (
 )
 OF_VICTIM = {"agent": HERE, "daemon": HERE, "client": HERE, "remote daemon": THERE, "SSH link": THERE}
 
+PROBE = "tests/safety/probes/test_probes.py::test_strict_refuses[{}-{}]"
+USERS = ("root", "user")  # a machine may have the one or both
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -36,7 +39,8 @@ def _read() -> tuple[Fault, ...]:
     said = yaml.safe_load(Path(__file__).with_name("faults.yaml").read_text())
     return tuple(
         Fault(
-            name, row["fault"], row["by"], row["expect"], tuple(row.get("holds", "").split()), tuple(row.get("tests", ())),
+            name, row["fault"], row["by"], row["expect"], tuple(row.get("holds", "").split()),
+            (*row.get("tests", ()), *(PROBE.format(user, probe) for probe in row.get("probes", "").split() for user in USERS)),
             row.get("lacks", ""), row.get("not_run", ""),
         )
         for name, row in said.items()

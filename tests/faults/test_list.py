@@ -12,6 +12,7 @@ from tests.faults import matrix
 from tests.faults.__main__ import nodes
 from tests.faults.list import FAULTS, ROOT, Fault
 from tests.faults.summary import Summary, table
+from tests.safety.probes.table import PROBES
 
 COUNTS = {"D": 13, "C": 4, "R": 14, "P": 15, "F": 12, "B": 11, "S": 11, "N": 4, "G": 4}  # security.md, "The list: 88 faults"
 
@@ -28,8 +29,14 @@ def test_a_fault_has_tests_or_a_reason(fault: Fault) -> None:
     assert fault.fault and fault.by and fault.expect
     assert set(fault.holds) <= {f"I{number}" for number in range(1, 14)}
     for test in fault.tests:
-        file, _, name = test.partition("::")
+        file, _, name = test.partition("[")[0].partition("::")
         assert name in functions(file) if name else functions(file), test
+
+
+def test_every_probe_of_the_list_exists() -> None:
+    probes = {probe.name for probe in PROBES}
+    named = {test.partition("[")[2].rstrip("]").partition("-")[2] for fault in FAULTS for test in fault.tests if "[" in test}
+    assert named and named <= probes
 
 
 def test_every_fault_of_the_design_is_listed() -> None:

@@ -47,7 +47,8 @@ def kill(victim: str, daemon: int, client: subprocess.Popen[bytes]) -> None:
     assert pids, f"no {victim} runs"
     processes = [psutil.Process(pid) for pid in pids]
     for process in processes:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # the rest of a box goes with its first
+            process.kill()
     until(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes))
 
 

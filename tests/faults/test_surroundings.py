@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from opagent.errors import NotTrusted
 from tests.doubles.daemons import environment
 from tests.doubles.patience import until
 from tests.faults.conftest import Place
+from tests.faults.test_state_directory import mounted
 from tests.hostile import directories
 
 COMMANDS = (
@@ -110,3 +112,31 @@ def test_odd_surroundings_of_the_first_command(home: Path, tmp_path: Path, broke
     subprocess.run([*argv[:-1], "daemon", "stop"], env=env, capture_output=True, check=False)
     if broken == "HOME of another":
         os.chown(home, os.geteuid(), os.getegid())
+
+
+@pytest.mark.parametrize("level", ["strict", "auto"])
+def test_bubblewrap_is_missing(place: Place, level: str) -> None:
+    """R9: what is required is refused with the package; what nobody required falls to the next level, and says so; never `off`."""
+    place.kill_daemon(signal.SIGTERM)
+    script = f"""
+        mount --bind /dev/null "$(readlink -f "$(command -v bwrap)")" || exit 99
+        printf 'version: 1\\nagent: echo\\nsandbox: {{level: {level}}}\\n' >.agent.yaml
+        opagent explain --json >explained.json
+        opagent open . -m hello >answer.txt 2>said.txt; echo "exit $?"
+        opagent ps --json >ps.json
+        opagent daemon stop >&2
+    """
+    if shutil.which("bwrap") is None:
+        script = script.replace("mount --bind", "true")
+    done = mounted(script, place)
+    if "exit 99" in done.stdout or done.returncode == 99:
+        pytest.skip("nothing can be mounted over bubblewrap here")
+    folder = place.directory.parent / "plain"
+    said, answer = (folder / "said.txt").read_text(), (folder / "answer.txt").read_text()
+    assert "Traceback" not in said + done.stderr, said + done.stderr
+    if level == "strict":
+        assert "exit 0" not in done.stdout and "bubblewrap" in said and not answer, (done, said)
+    else:
+        assert "echo: hello" in answer and "bubblewrap" in said + (folder / "explained.json").read_text(), (done, said)
+        assert '"off"' not in (folder / "ps.json").read_text()
+    place.back()
