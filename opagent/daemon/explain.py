@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import confinement
+from opagent.daemon import confinement, keys, wayout
 from opagent.errors import OpAgentError
 from opagent.model import Binding, Layer, Origin
 from opagent.policy.decide import BUILT_IN, ENFORCED
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NOT_APPLIED = {
     "tools": "MCP servers are not started yet",
-    "secrets": "secrets are not handed out yet",
     "budget": "budgets are shown and not applied yet",
     "limits.ports": "not applied yet: an agent is given no port of this machine",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
@@ -130,6 +129,8 @@ def _launch(workspace: Workspace, agent: str | None) -> dict[str, Any]:
         said |= {"role": role, "runtime": spec.name, "runtime_file": os.path.join(spec.package, "runtime.yaml")}
         said["argv"] = list(workspace.argv(role))
         said["environment"] = sorted({*workspace.binding.capabilities.env, *spec.pass_env, *spec.env})
+        said["network"] = wayout.shown(workspace, role)
+        said["secrets"] = keys.shown(workspace, role)
         workspace.require_trust(agent)
     except OpAgentError as error:
         said["problem"] = {"code": error.code, "message": error.what, "why": error.why, "hint": error.hint}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from opagent.daemon import aftercare, confinement, gestures, inbox, standing, turns
 from opagent.daemon.agent import Agent
-from opagent.daemon.network import Way, wants
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
 from opagent.model import ExitReport, ProcessState, Turn, TurnState
@@ -55,9 +54,8 @@ async def start(c: Conversation) -> None:
     plan = await asyncio.to_thread(confinement.plan, c.workspace, speaker.agent)
     spec = c.workspace.runtime(speaker.agent)
     confined = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
-    launch = confined.launch
+    launch = await c.shared.network.attach(c, confined.launch)
     role = replace(role, model=role.model or await gestures.model(c) or None)
-    launch = await c.shared.network.attach(c, ident, launch, Way.PORT if wants(c.workspace, c.role) else Way.OPEN)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
     agent.git, agent.scripts = confined.git, confined.scripts

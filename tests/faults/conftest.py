@@ -22,7 +22,7 @@ import pytest
 from opagent import launch, paths
 from opagent.client import Client
 from opagent.errors import OpAgentError
-from tests.doubles import oracle_agent
+from tests.doubles import decoy, oracle_agent
 from tests.doubles import shim as shim_of
 from tests.doubles.checker import Checker, of_test
 from tests.doubles.patience import PATIENCE, until
@@ -202,12 +202,14 @@ def trust(client: Client, directory: Path) -> None:
 
 
 @pytest.fixture
-def place(home: Path) -> Iterator[Place]:
+def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setenv(decoy.VARIABLE, decoy.SECRET)  # every client has it, no agent and no file
     install_oracle()
     directory = home / "notes"
     with Client("test") as client:
         bind_oracle(client, directory)
         place = Place(client, directory)
+        place.checker.decoy = decoy.Decoy(home)
         yield place
         for leave in place.at_end:
             leave()

@@ -26,6 +26,15 @@ STEPS = {
     "K15": "shutting down",
 }
 VICTIMS = ("agent", "daemon", "remote daemon", "SSH link", "client", "MCP server", "proxy")
+EXPECTED = {
+    "agent": "before the prompt was sent the turn runs, once; after that it is `interrupted`, its questions are void",
+    "daemon": "nothing acknowledged is lost, nothing runs twice, agents are gone, the next command starts another",
+    "remote daemon": "as the daemon, there; the client here gets every event once",
+    "SSH link": "the agent works on; the client gets every event once",
+    "client": "nothing changes; another one gets every event from its cursor on",
+    "MCP server": "the call fails clearly; it is started again with the same digest",
+    "proxy": "requests fail closed; nothing gets past it",
+}
 _MISSING = {"MCP server": "OpAgent starts no MCP servers yet", "proxy": "there is no network proxy yet"}
 
 

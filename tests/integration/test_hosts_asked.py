@@ -23,11 +23,11 @@ def web() -> Iterator[Server]:
         yield server
 
 
-def calling(talk: Talk, server: Server, **network: Any) -> dict[str, Any]:
+def calling(talk: Talk, server: Server, level: str = "auto", **network: Any) -> dict[str, Any]:
     """A conversation whose agent may reach the server only as these rules say; the user's configuration lifts the floor."""
     configure(can=here(server))
     runtimes.put("caller", sys.executable, "-I", str(CALLER), network=["api.example.com"])
-    runtimes.bind(talk.client, talk.directory, "caller", can={"network": network})
+    runtimes.bind(talk.client, talk.directory, "caller", can={"network": network}, sandbox={"level": level})
     return talk.create("caller")
 
 
@@ -52,6 +52,18 @@ def test_a_rule_that_allows_lets_it_through_and_the_record_has_no_path(talk: Tal
     assert rows[0]["obj"] == {"host": "127.0.0.1", "port": web.port}
     assert rows[1]["obj"]["received"] > 0
     assert "private/path" not in json.dumps(rows)
+
+
+@pytest.mark.parametrize(("level", "past"), [("strict", "ConnectionRefusedError"), ("landlock", "PermissionError")])
+def test_past_the_proxy_there_is_no_way(talk: Talk, web: Server, level: str, past: str) -> None:
+    """Not to this machine, though its rules allow that through the proxy; and no name is found."""
+    conversation = calling(talk, web, level, allow=[f"127.0.0.1:{web.port}"])
+    said = says(talk, conversation, f"get {url(web, '/a')}\ndirect 127.0.0.1 {web.port}\ndirect example.com 443\nenv http_proxy")
+    through, direct, named, door = said.splitlines()
+    assert through == "200 hello from /a"
+    assert direct == past
+    assert named == "gaierror"
+    assert (door == "http://127.0.0.1:3128") == (level == "strict")
 
 
 def test_a_rule_that_denies_says_which(talk: Talk, web: Server) -> None:
