@@ -54,7 +54,7 @@ def test_a_directory_below_a_writable_one_is_protected_again() -> None:
 
 
 def test_too_many_names_become_their_directories() -> None:
-    names = tuple(f"a/b/{number}" for number in range(MOST)) + ("c/1", "c/2")
+    names = (*(f"a/b/{number}" for number in range(MOST)), "c/1", "c/2")
     assert few(names) == ("a/b", "c/1", "c/2")
     with pytest.raises(TooMany):
         few(tuple(map(str, range(MOST + 1))))
@@ -62,7 +62,9 @@ def test_too_many_names_become_their_directories() -> None:
 
 NAMES = st.sampled_from(["a", "b", "c.md", ".env"])
 TREES = st.recursive(
-    st.dictionaries(NAMES, st.none(), max_size=3), lambda below: st.dictionaries(NAMES, st.none() | below, max_size=3), max_leaves=8
+    st.dictionaries(NAMES, st.none(), max_size=3),
+    lambda below: st.dictionaries(NAMES, st.none() | below, max_size=3),
+    max_leaves=8,
 )
 PATTERNS = st.lists(st.sampled_from(["a/", "**/b", "*.md", "**/.env", "a/b/", "b/**"]), max_size=3).map(tuple)
 RULES = st.builds(RuleList, allow=PATTERNS, deny=PATTERNS, default=st.sampled_from([None, Effect.ALLOW, Effect.DENY]))
