@@ -10,7 +10,7 @@ from opagent.daemon import confinement, keys, wayout
 from opagent.errors import OpAgentError
 from opagent.model import Binding, Layer, Origin
 from opagent.policy.decide import BUILT_IN, ENFORCED
-from opagent.process import limits
+from opagent.process import gaps, landlock, limits
 from opagent.process.profile import Level
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ NOT_APPLIED = {
 
 def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     """The whole answer of `binding/explain`; what is not trusted is shown as it would be, and marked."""
-    binding, level = workspace.loaded.binding, Level.OFF
+    binding, sandbox = workspace.loaded.binding, _sandbox(workspace, agent)
+    level = next((each for each in Level if each == sandbox["level"]), None)
     return {
         "workspace": workspace.path,
         "focus": workspace.focus,
@@ -39,7 +40,7 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
         "values": [_value(binding, key, value, level) for key, value in _values(binding)],
         "capabilities": _capabilities(binding),
         "launch": _launch(workspace, agent),
-        "sandbox": _sandbox(workspace, agent),
+        "sandbox": sandbox,
         "notices": workspace.notices,
     }
 
@@ -61,13 +62,14 @@ def _values(binding: Binding) -> list[tuple[str, Any]]:
     return found
 
 
-def _value(binding: Binding, key: str, value: Any, level: Level) -> dict[str, Any]:
+def _value(binding: Binding, key: str, value: Any, level: Level | None) -> dict[str, Any]:
     origin = _origin(binding, key)
     said: dict[str, Any] = {"key": key, "value": value, "origin": str(origin)}
     if key in binding.narrowed:
         said["narrowed"] = [str(each) for each in binding.narrowed[key]]
     section, _, name = key.partition(".")
-    if note := NOT_APPLIED.get(key) or NOT_APPLIED.get(section) or (limits.applied(name, level) if section == "limits" else ""):
+    held = limits.applied(name, level) if section == "limits" and level is not None and key not in NOT_APPLIED else ""
+    if note := NOT_APPLIED.get(key) or NOT_APPLIED.get(section) or held:
         said["note"] = note
     return said
 
@@ -115,7 +117,10 @@ def _rules(layer: Layer, kind: str) -> list[dict[str, Any]]:
 
 def _sandbox(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     try:
-        return confinement.shown(workspace, workspace.role_name(agent))
+        said = confinement.shown(workspace, role := workspace.role_name(agent))
+        if "gaps" in said and wayout.wants(workspace, role):
+            said["gaps"].append(gaps.network(landlock.abi()).sentence)
+        return said
     except OpAgentError as error:
         return {"level": "none", "wanted": workspace.loaded.binding.sandbox.get("level", "auto"), "why": str(error)}
 
