@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opagent.model import Capabilities, Decision, Effect, Layer
-from opagent.policy import rules
+from opagent.policy import lists, rules
 
 BUILT_IN: dict[str, Effect] = {
     "read": Effect.ALLOW,  # inside the workspace; outside it is the floor that denies
@@ -127,7 +127,7 @@ def _names(layer: Layer, kind: str, request: Any, capabilities: Capabilities) ->
 
 def _explicit(layer: Layer, kind: str, request: Any, capabilities: Capabilities) -> _Said | None:
     found = layer.kinds.get(kind)
-    hit = found and rules.explicit(found, kind, request, layer.base, capabilities.fold)
+    hit = found and lists.explicit(found, kind, request, layer.base, capabilities.fold)
     return _Said(hit[0], _where(layer, kind, hit[1]), layer.name) if hit else None
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from opagent.model import Capabilities, Effect, Layer, RuleList
 from opagent.policy.decide import FLOOR, USER, decide
-from opagent.policy.rules import explicit
+from opagent.policy.lists import explicit
 
 W = "/w"
 USUAL = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
