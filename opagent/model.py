@@ -293,12 +293,16 @@ class ExitReport:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer of the policy to one request: the rule that won (`file:line`), its layer, and how it is enforced."""
+    """The answer of the policy to one request: the rule that won (`file:line`), its layer, and how it is enforced.
+
+    `pattern`: of the rule as it was written; "" for a default.
+    """
 
     effect: Effect
     rule: str
     layer: str
-    enforcement: str  # os, proxy, acp, advisory
+    enforcement: str = "advisory"  # os, proxy, acp, advisory: policy/enforcement.py
+    pattern: Any = ""
 
 
 @dataclass(frozen=True, slots=True)
