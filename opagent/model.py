@@ -178,6 +178,7 @@ class Binding:
     conversations: str = "conversations/"
     approvals: Mapping[str, Any] = field(default_factory=dict)
     supervise: Mapping[str, Any] = field(default_factory=dict)
+    notify: Mapping[str, Any] = field(default_factory=dict)  # of the user's own file only
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     host: str | None = None
     chain: tuple[ChainFile, ...] = ()  # nearest first

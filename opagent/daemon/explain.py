@@ -54,7 +54,7 @@ def _values(binding: Binding) -> list[tuple[str, Any]]:
     for number, piece in enumerate(binding.instructions):
         found.append((f"instructions.{number}", piece.file or piece.text))
     found.append(("conversations", binding.conversations))
-    for section in ("approvals", "supervise", "budget", "limits", "sandbox", "tools"):
+    for section in ("approvals", "notify", "supervise", "budget", "limits", "sandbox", "tools"):
         found += [(f"{section}.{key}", value) for key, value in getattr(binding, section).items()]
     if binding.host:
         found.append(("host", binding.host))

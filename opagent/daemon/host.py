@@ -175,6 +175,7 @@ class Host:
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
         self.shared.ownership.release()
+        await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
         await self.database.close()
 
