@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import messages
 from opagent.acp.connection import Asked, Refusal, Update
-from opagent.daemon import inbox, questions, standing
+from opagent.daemon import aftercare, inbox, questions, standing
 from opagent.daemon.attachments import attached
 from opagent.document.names import LETTERS
 from opagent.errors import Conflict, StoreFailed
@@ -61,6 +61,7 @@ class Running:
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
     cancel_reason: str | None = None
+    cancel_sentence: str = ""
     stalled: bool = False
 
 
@@ -125,6 +126,8 @@ async def begin(c: Conversation, turn: Turn) -> None:
         c.queue.appendleft(turn)  # nothing was sent: it runs when the store is back
         raise
     blocks = await _blocks(c, turn, agent.fresh)
+    await aftercare.before(c)
+    await c.shared.turn_begins(c)
     current.number = agent.request("session/prompt", messages.prompt(agent.session, blocks))
     agent.last_heard = c.shared.clock()
     if drafts := collect(c.current, c.take_early()):
@@ -225,7 +228,7 @@ async def ended(c: Conversation, number: int, result: Mapping[str, Any]) -> None
     state, word = _STOPS.get(reason, (TurnState.DONE, None))
     if running.cancel_reason is not None:
         state, word = TurnState.CANCELLED, running.cancel_reason
-    await finish(c, state, word, _SENTENCES.get(reason, ""))
+    await finish(c, state, word, running.cancel_sentence or _SENTENCES.get(reason, ""))
 
 
 async def refused(c: Conversation, number: int, refusal: Refusal) -> None:
@@ -234,7 +237,7 @@ async def refused(c: Conversation, number: int, refusal: Refusal) -> None:
     if running is None or running.number != number:
         return
     if running.cancel_reason is not None:
-        await finish(c, TurnState.CANCELLED, running.cancel_reason, "")
+        await finish(c, TurnState.CANCELLED, running.cancel_reason, running.cancel_sentence)
     elif refusal.code == messages.AUTH_REQUIRED and c.agent is not None:
         error = c.agent.signed_out(refusal)
         await finish(c, TurnState.FAILED, error.code, str(error), error.hint)
@@ -247,6 +250,7 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
     running = c.current
     assert running is not None
     await questions.withdraw(c, running)
+    await aftercare.after(c)
     turn = replace(running.turn, state=state, ended_at=c.shared.now(), reason=reason, usage=running.usage)
     await _end(c, turn, sentence, hint)
     c.current = None  # not before it is committed: the store may refuse, and then it is tried again
@@ -256,6 +260,8 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
             await c.move(Happening.ANSWERED)
     c.idle_since = c.shared.clock()
     c.shared.conversation_idle(c)
+    if c.agent is not None and c.agent.stale:
+        c.post(inbox.StopAgent(again=False, force=False, idle=True))  # what it should not write lies open to it
     c.post(inbox.Look())
 
 
@@ -282,7 +288,7 @@ async def cancel(c: Conversation, reason: str) -> None:
         return
     running.cancel_reason = reason
     if agent is None or agent.session is None:
-        await finish(c, TurnState.CANCELLED, reason, "")
+        await finish(c, TurnState.CANCELLED, reason, running.cancel_sentence)
         return
     agent.notify("session/cancel", {"sessionId": agent.session})
     await questions.withdraw(c, running)

@@ -17,7 +17,7 @@ from opagent.binding import load
 from opagent.daemon import claims
 from opagent.daemon.agent import Role
 from opagent.daemon.runtimes import Runtimes, nearest
-from opagent.errors import AgentFailed, FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
+from opagent.errors import FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
 from opagent.model import Binding, Conversation, Decision, Effect, Layer, ProcessId, RuntimeSpec, Trust, TrustRecord
 from opagent.packages import catalog
 from opagent.policy import rules
@@ -159,7 +159,6 @@ class Workspace:
     def launch(self, process: ProcessId, conversation: Conversation) -> tuple[Launch, Role]:
         """What to start for a conversation. Raises NotTrusted, RuntimeNotInstalled, NotFound, AgentFailed."""
         self.require_trust(conversation.agent)
-        self._require_no_sandbox()
         spec = self.runtime(conversation.agent)
         role = load.role(self.binding, conversation.agent, self.loaded.runtimes)
         files.private_directory(paths.agent_state(self.path, spec.name))
@@ -178,12 +177,6 @@ class Workspace:
             comes_back=spec.quirks.get("load") is not False,
         )
         return launch, session
-
-    def _require_no_sandbox(self) -> None:
-        level = str(self.binding.sandbox.get("level", "auto"))
-        if level not in ("auto", "off"):
-            origin = self.binding.origins.get("sandbox.level")
-            raise AgentFailed(f"the sandbox level {level} is required and not available yet", f"by {origin}", "opagent doctor")
 
     def _own(self, conversation: Conversation) -> dict[str, Any]:
         """`_meta.opagent` of a session: what our own runtimes keep to by themselves."""
@@ -244,7 +237,8 @@ class Workspace:
     def decide_permission(self, permission: Permission, remembered: Remembered | None, confined: bool) -> Decision:
         """An agent's question: a rule that denies what it names decides at once, and so does what a person said before.
 
-        What the agent names is a claim. Only where a sandbox holds it whatever it does may a rule answer yes for a person.
+        What the agent names is a claim. Only where a sandbox holds it whatever it does may a rule answer yes for a person,
+        and a default never does.
         """
         said = [self.decide(kind, request) for kind, request in claims.of(permission, self.path)]
         strictest = max(said, key=lambda each: each.effect, default=None)
@@ -252,9 +246,11 @@ class Workspace:
             return replace(strictest, enforcement="acp")
         if remembered is not None:
             return earlier(remembered)
-        if strictest is not None and (confined or strictest.effect is Effect.ASK):
+        if strictest is not None and strictest.effect is Effect.ASK:
             return replace(strictest, enforcement="acp")
-        why = "what it does cannot be told from its words" if confined else "without a sandbox every question goes to a person"
+        if confined and said and all(each.pattern for each in said):
+            return replace(said[0], enforcement="acp")
+        why = "no rule allows it" if confined else "without a sandbox every question goes to a person"
         return Decision(Effect.ASK, why, "built-in", "acp")
 
     def approval_timeout(self) -> tuple[float, bool]:
