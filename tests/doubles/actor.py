@@ -158,11 +158,16 @@ class Actor:
     def do_ask(self, act: Act) -> str:
         """Permission for `then`; `instead` is what it does with the permission (the same, unless it lies)."""
         then = act["then"]
-        call: Act = {"toolCallId": f"call-{next(self.numbers)}", "title": act.get("title", f"{then['do']} {then.get('path', '')}")}
+        call: Act = {
+            "toolCallId": f"call-{next(self.numbers)}",
+            "title": act.get("title", f"{then['do']} {then.get('path', '')}"),
+        }
         call |= {"kind": act.get("kind", "edit"), "status": "pending"}
         if "path" in then:
             call["locations"] = [{"path": os.path.abspath(then["path"])}]
-            call["content"] = [{"type": "diff", "path": os.path.abspath(then["path"]), "oldText": "", "newText": then.get("text", "")}]
+            call["content"] = [
+                {"type": "diff", "path": os.path.abspath(then["path"]), "oldText": "", "newText": then.get("text", "")}
+            ]
         if "argv" in then:
             call |= {"rawInput": {"command": then["argv"]}, "kind": "execute"}
         kinds = ("allow_once", "reject_once")

@@ -25,7 +25,9 @@ UNCONFINED = (
 )  # fmt: skip
 NARROWED = ("writing: a directory below cannot widen",)
 STRANGER = Scenario(
-    "a repository that names itself trustworthy", (denied("environ", name="STAGE"), done("look", ".")), binding={"can": {"env": ["STAGE"]}}
+    "a repository that names itself trustworthy",
+    (denied("environ", name="STAGE"), done("look", ".")),
+    binding={"can": {"env": ["STAGE"]}},
 )
 
 
