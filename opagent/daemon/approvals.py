@@ -15,7 +15,7 @@ from opagent.acp import elicitation
 from opagent.acp.connection import Asked
 from opagent.acp.messages import as_dict, as_text
 from opagent.acp.permission import Permission
-from opagent.daemon import filerights, inbox
+from opagent.daemon import filerights, inbox, recording
 from opagent.document.approval import Does
 from opagent.errors import AlreadyDecided, ApprovalNotFound, OpAgentError, StoreFailed, Usage
 from opagent.model import (
@@ -198,7 +198,8 @@ class Approvals:
         def change(db: Any) -> None:
             rows.answer(db, approval.id, answer)
 
-        drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body)]
+        ended = recording.approval_ended(replace(approval, state=state, reason=said.reason))
+        drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body), *ended]
         events = await self._shared.journal.append(approval.conversation, drafts, barrier=True, also=change)
         if waiting is not None:
             waiting.conversation.file.take(events)
@@ -207,7 +208,7 @@ class Approvals:
     async def _take_back(self, ident: ApprovalId, reason: str) -> None:
         def change(db: Any) -> list[Event]:
             taken = rows.take_back(db, ident, reason)
-            return self._shared.journal.put(db, taken.conversation, [voided(taken)])
+            return self._shared.journal.put(db, taken.conversation, [voided(taken), *recording.approval_ended(taken)])
 
         events = await self._shared.database.write(change, barrier=True)
         if (waiting := self._open.get(ident)) is not None:

@@ -7,22 +7,24 @@ links say; the decision is taken on our action, never on what the agent calls it
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
-import signal
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import jsonrpc
 from opagent.acp.connection import Asked
-from opagent.acp.messages import REQUEST_CANCELLED, as_dict, as_list, as_text
-from opagent.acp.permission import Permission, read_permission
-from opagent.daemon import beneath, questions
+from opagent.acp.messages import REQUEST_CANCELLED, as_text
+from opagent.acp.permission import Permission
+from opagent.daemon import beneath, questions, served
 from opagent.daemon.approvals import Question
+from opagent.daemon.effects import Act
 from opagent.errors import FileRefused, OpAgentError
-from opagent.model import Approval, ApprovalId, ApprovalState, Effect
+from opagent.model import Approval, ApprovalId, ApprovalState, Decision, Effect
 from opagent.process.supervisor import Launch, Process
+from opagent.store.effects import State
+from opagent.store.events import AuditKind
 
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
@@ -32,6 +34,7 @@ READ_LIMIT = 8 * 2**20
 WORDS = 300  # characters of an error that the agent is told
 OUTPUT_LIMIT = 2**20  # bytes of a terminal's output that are kept, newest last
 TERMINALS = 16
+_ENDED = 5.0  # seconds
 _NOT_FOUND, _DENIED, _INVALID = -32002, -32003, jsonrpc.INVALID_PARAMS
 
 
@@ -41,10 +44,22 @@ class Terminal:
 
     process: Process
     limit: int
+    effect: int  # the record of its start
     output: bytearray = field(default_factory=bytearray)
     truncated: bool = False
     waiting: list[jsonrpc.Id] = field(default_factory=list)
     status: dict[str, Any] | None = None
+    followed: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request with the real path that was decided on, and what decided."""
+
+    request: Asked
+    decision: Decision
+    relative: str = ""
+    approval: ApprovalId | None = None
 
 
 class Services:
@@ -53,7 +68,7 @@ class Services:
     def __init__(self, conversation: Conversation, agent: Agent) -> None:
         self._c, self._agent = conversation, agent
         self._terminals: dict[str, Terminal] = {}
-        self._asked: dict[ApprovalId, tuple[Asked, str]] = {}  # with the real path that was decided on
+        self._asked: dict[ApprovalId, Wanted] = {}
 
     def takes(self, method: str) -> bool:
         service = method.partition("/")[0]
@@ -69,7 +84,8 @@ class Services:
                 case "fs/write_text_file":
                     await self._decided(request, "write", self._real(params, last=False))
                 case "terminal/create":
-                    await self._ask(request, _command(params), "commands outside a sandbox are always asked")
+                    always = Decision(Effect.ASK, "commands outside a sandbox are always asked", "built-in", "acp")
+                    await self._ask(Wanted(request, always), served.command(params))
                 case "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
                     await self._terminal(request, self._terminals[as_text(params.get("terminalId"))])
                 case _:
@@ -84,29 +100,36 @@ class Services:
 
     async def _decided(self, request: Asked, kind: str, relative: str) -> None:
         decision = self._c.workspace.decide(kind, relative)
+        wanted = Wanted(request, decision, relative)
         if decision.effect is Effect.ASK:
             changes = [await asyncio.to_thread(self._change, relative, request.params)] if kind == "write" else []
-            permission = _permission(kind, {"command": f"{kind} {relative}"}, changes)
-            await self._ask(request, permission, decision.rule, relative)
+            permission = served.permission(kind, {"command": f"{kind} {relative}"}, changes)
+            await self._ask(wanted, permission)
         elif decision.effect is Effect.DENY:
-            self._agent.refuse(request.id, _DENIED, f"{kind} of {relative} is denied by {decision.rule}")
+            await self._refuse(wanted, f"{kind} of {relative} is denied by {decision.rule}")
         else:
-            await self._perform(request, relative)
+            await self._perform(wanted)
 
-    async def _ask(self, request: Asked, permission: Permission, rule: str, relative: str = "") -> None:
-        running = self._c.current
+    async def _refuse(self, wanted: Wanted, words: str) -> None:
+        await self._c.shared.effects.denied(self._act(wanted), words)
+        self._agent.refuse(wanted.request.id, _DENIED, words)
+
+    async def _ask(self, wanted: Wanted, permission: Permission) -> None:
+        request, running = wanted.request, self._c.current
         if running is None:
             self._agent.refuse(request.id, _DENIED, "nobody can be asked outside a turn")
             return
         remembered = self._c.shared.approvals.remembered(self._c.record.id, permission)
+        if remembered is not None:
+            earlier = Decision(remembered, "your earlier answer in this conversation", "remembered", "acp")
+            wanted = replace(wanted, decision=earlier)
         if remembered is Effect.ALLOW:
-            await self._perform(request, relative)
-            return
-        if remembered is Effect.DENY:
-            self._agent.refuse(request.id, _DENIED, "denied by your earlier answer in this conversation")
-            return
-        approval = await questions.put(self._c, running, request, Question.of(permission, rule))
-        self._asked[approval.id] = request, relative
+            await self._perform(wanted)
+        elif remembered is Effect.DENY:
+            await self._refuse(wanted, f"denied by {wanted.decision.rule}")
+        else:
+            approval = await questions.put(self._c, running, request, Question.of(permission, wanted.decision.rule))
+            self._asked[approval.id] = replace(wanted, approval=approval.id)
 
     def taken_back(self, ident: jsonrpc.Id) -> None:
         """The agent no longer waits for the end of a command."""
@@ -117,24 +140,27 @@ class Services:
 
     async def answered(self, approval: Approval) -> None:
         """A person's answer to one of our questions."""
-        request, relative = self._asked.pop(approval.id, (None, ""))
-        if request is None:
+        wanted = self._asked.pop(approval.id, None)
+        if wanted is None:
             return
-        if approval.state is ApprovalState.ALLOWED:
-            await self._perform(request, relative)
+        effect = Effect.ALLOW if approval.state is ApprovalState.ALLOWED else Effect.DENY
+        wanted = replace(wanted, decision=replace(wanted.decision, effect=effect))
+        if effect is Effect.ALLOW:
+            await self._perform(wanted)
         else:
-            self._agent.refuse(request.id, _DENIED, f"{approval.state.value} by {approval.answered_by}")
+            await self._refuse(wanted, f"{approval.state.value} by {approval.answered_by}")
 
-    async def _perform(self, request: Asked, relative: str) -> None:
+    def _act(self, wanted: Wanted) -> Act:
+        return served.act(self._c, self._agent, wanted)
+
+    async def _perform(self, wanted: Wanted) -> None:
         """Do it; a file is the one decided on, by its real path, whatever has become of the links to it."""
+        request = wanted.request
         try:
-            match request.method:
-                case "fs/read_text_file":
-                    result = await asyncio.to_thread(self._read, relative, request.params)
-                case "fs/write_text_file":
-                    result = await asyncio.to_thread(self._write, relative, request.params)
-                case _:
-                    result = await self._create(request.params)
+            if request.method == "terminal/create":
+                result = await self._create(wanted)
+            else:
+                result = await self._file(wanted)
         except FileNotFoundError:
             self._agent.refuse(request.id, _NOT_FOUND, "no such file")
         except ValueError as error:
@@ -146,8 +172,22 @@ class Services:
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
-    def _read(self, relative: str, params: dict[str, Any]) -> dict[str, Any]:
-        text = beneath.read(self._c.workspace.path, relative, READ_LIMIT).decode("utf-8", "replace")
+    async def _file(self, wanted: Wanted) -> dict[str, Any]:
+        """Recorded before, with what stands there and what will; and how it ended."""
+        params, relative, top = wanted.request.params, wanted.relative, self._c.workspace.path
+        act = await asyncio.to_thread(self._act, wanted)
+        async with self._c.shared.effects.of(act) as doing:
+            if act.kind is AuditKind.FS_READ:
+                content = await asyncio.to_thread(beneath.read, top, relative, READ_LIMIT)
+                doing.adds = {"size": len(content), "after": hashlib.sha256(content).hexdigest()}
+                return self._part(content, params)
+            await asyncio.to_thread(beneath.write, top, relative, served.content(params))
+        self._c.aftermath.written[str(act.obj["path"])] = str(act.obj["after"])
+        return {}
+
+    @staticmethod
+    def _part(content: bytes, params: dict[str, Any]) -> dict[str, Any]:
+        text = content.decode("utf-8", "replace")
         first, count = params.get("line"), params.get("limit")
         if first is None and count is None:
             return {"content": text}
@@ -163,40 +203,45 @@ class Services:
             old = ""
         return {"type": "diff", "path": relative, "oldText": old, "newText": as_text(params.get("content"))}
 
-    def _write(self, relative: str, params: dict[str, Any]) -> dict[str, Any]:
-        beneath.write(self._c.workspace.path, relative, as_text(params.get("content")).encode("utf-8", "replace"))
-        return {}
-
     # ---- terminals ---------------------------------------------------------------------------------------------------
 
-    async def _create(self, params: dict[str, Any]) -> dict[str, Any]:
+    async def _create(self, wanted: Wanted) -> dict[str, Any]:
+        params = wanted.request.params
         if len(self._terminals) >= TERMINALS:
             raise ValueError(f"more than {TERMINALS} terminals")
         cwd = as_text(params.get("cwd")) or self._c.workspace.path
         if os.path.commonpath([os.path.realpath(cwd), self._c.workspace.path]) != self._c.workspace.path:
             raise ValueError("the directory of a terminal must lie in the workspace")
-        argv = _argv(params)
-        env = {**self._c.workspace.environment_of(self._c.record, self._agent.id), **_variables(params)}
+        argv = served.argv(params)
+        env = {**self._c.workspace.environment_of(self._c.record, self._agent.id), **served.variables(params)}
         name = self._c.shared.new_process()
         log = Path(os.devnull)
-        process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log))
+        act = replace(self._act(wanted), process=name)
+        effect = await self._c.shared.effects.begin(act)
+        try:
+            process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log))
+        except (OSError, OpAgentError) as error:
+            await self._c.shared.effects.end(effect, act, State.FAILED, error=str(error))
+            raise
         limit = params.get("outputByteLimit")
-        terminal = Terminal(process, min(limit, OUTPUT_LIMIT) if isinstance(limit, int) and limit > 0 else OUTPUT_LIMIT)
-        self._terminals[name] = terminal
+        most = min(limit, OUTPUT_LIMIT) if isinstance(limit, int) and limit > 0 else OUTPUT_LIMIT
+        terminal = self._terminals[name] = Terminal(process, most, effect)
         await process.close_stdin()
-        self._c.shared.spawn(self._follow(terminal), f"terminal-{name}")
+        terminal.followed = self._c.shared.spawn(self._follow(terminal, act), f"terminal-{name}")
         return {"terminalId": name}
 
-    async def _follow(self, terminal: Terminal) -> None:
+    async def _follow(self, terminal: Terminal, act: Act) -> None:
         while data := await terminal.process.read():
             terminal.output += data
             if len(terminal.output) > terminal.limit:
                 del terminal.output[: len(terminal.output) - terminal.limit]
                 terminal.truncated = True
         report = await terminal.process.wait()
-        name = _signal(report.signal) if report.signal else None
+        name = served.signal_name(report.signal) if report.signal else None
         terminal.status = {"exitCode": report.code, "signal": name}
         terminal.output += report.stderr_tail.encode()
+        ended = State.DONE if report.code == 0 else State.FAILED
+        await self._c.shared.effects.end(terminal.effect, act, ended, {"code": report.code, "signal": name})
         for ident in terminal.waiting:
             self._agent.answer(ident, terminal.status)
 
@@ -222,48 +267,9 @@ class Services:
         """The agent is gone: so are its commands."""
         for terminal in self._terminals.values():
             await terminal.process.stop(stdin=0.0, term=0.0)
+        if ends := [terminal.followed for terminal in self._terminals.values() if terminal.followed]:
+            await asyncio.wait(ends, timeout=_ENDED)  # so that their ends are in the record
         self._terminals.clear()
-
-
-def _signal(number: int) -> str:
-    """Its name; a real-time signal has none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
-
-
-def _argv(params: dict[str, Any]) -> tuple[str, ...]:
-    """The command and its arguments; a command line without arguments goes to the shell, as agents expect."""
-    command, words = as_text(params.get("command")), [as_text(word) for word in as_list(params.get("args"))]
-    if not command:
-        raise ValueError("no command")
-    return (command, *words) if words or not any(c.isspace() for c in command) else ("/bin/sh", "-c", command)
-
-
-def _variables(params: dict[str, Any]) -> dict[str, str]:
-    """What the agent sets for a command; a person has seen it. Ours stay ours: by them the command ends with its agent."""
-    pairs = [(as_text(as_dict(one).get("name")), as_text(as_dict(one).get("value"))) for one in as_list(params.get("env"))]
-    return {name: value for name, value in pairs if name and not name.startswith("OPAGENT_") and "=" not in name}
-
-
-def _command(params: dict[str, Any]) -> Permission:
-    """What a person is asked: the command with its arguments, and its directory and variables where the agent names them."""
-    line, words = as_text(params.get("command")), [as_text(word) for word in as_list(params.get("args"))]
-    where, variables = as_text(params.get("cwd")), _variables(params)
-    more = {key: value for key, value in {"cwd": where, "env": variables}.items() if value}
-    return _permission("execute", {"command": [line, *words] if words else line, **more})
-
-
-def _permission(kind: str, raw: dict[str, Any], changes: Sequence[dict[str, str]] = ()) -> Permission:
-    options = [
-        {"optionId": "allow", "name": "Allow once", "kind": "allow_once"},
-        {"optionId": "deny", "name": "Deny", "kind": "reject_once"},
-    ]
-    call = {"kind": kind, "rawInput": raw, "content": list(changes)}
-    found = read_permission({"toolCall": call, "options": options}, {})
-    assert found is not None
-    return found
 
 
 def _whole_letters(output: bytearray) -> bytearray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opagent.model import ConversationId
-from opagent.store import chain
+from opagent.store import chain, effects
 from opagent.store.blobs import Blobs
 
 _ROWS = "select seq, conversation, n, kind, ref, head, body, sum, link from journal order by seq"
@@ -76,3 +76,19 @@ def purge(connection: sqlite3.Connection, blobs: Blobs, conversation: Conversati
         if connection.execute(shared, (bytes.fromhex(digest),)).fetchone() is None:
             blobs.remove(digest)
     return count
+
+
+def contents_of(connection: sqlite3.Connection, conversation: ConversationId, before: str) -> int:
+    """Remove what the effects of a conversation held (the words of commands) that began before a moment; how many rows."""
+    numbers = effects.records_of(connection, conversation, before)
+    query = "update journal set body = null where seq = ? and body is not null and length(body) > 2"
+    return sum(connection.execute(query, (seq,)).rowcount for seq in numbers)
+
+
+def number_before(connection: sqlite3.Connection, conversation: ConversationId, before: str) -> int:
+    """The last event of a conversation before a moment (UTC, as `at` says it), 0 when there is none."""
+    query = "select n, head from journal where conversation = ? order by n desc"
+    for number, head in connection.execute(query, (conversation,)):
+        if json.loads(head)["at"] < before:
+            return int(number)
+    return 0
