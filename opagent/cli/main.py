@@ -23,6 +23,8 @@ COMMANDS = {
     "approvals": ("approvals", "approvals", "what waits for your answer"),
     "allow": ("approvals", "allow", "say yes to an approval"),
     "deny": ("approvals", "deny", "say no to an approval"),
+    "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),
+    "audit": ("audit", "audit", "what was done, by which rule, and whether the record is whole"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
     "host": ("hosts", "host", "other machines"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),

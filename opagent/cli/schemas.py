@@ -21,7 +21,11 @@ THINGS = {
     "event": "conversation: str, seq: int, journal: int, turn: str|null, kind: str, at: str, body: object",
     "approval": "id: str, conversation: str, turn: str|null, process: str, kind: str, subject: str, options: [option], "
                 "asked_at: str, expires_at: str|null, state: str, answered_by: str|null, answered_at: str|null, "
-                "reason: str|null, rule: str|null, workspace?: str, path?: str, agent?: str, host?: str|null",
+                "reason: str|null, rule: str|null, same?: str, wider?: str, workspace?: str, path?: str, agent?: str, "
+                "host?: str|null",
+    "remembered": "id: str, effect: str, kind: str, pattern: str, agent: str, scope: str, conversation: str|null, "
+                  "workspace: str, approval: str|null, at: str, by: str",
+    "step": "at: str, what: str, text: str",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
                "since: str, turn: str|null, queued: int, restarts: int, sentence: str, memory?: int, cpu?: number, "
@@ -33,6 +37,8 @@ THINGS = {
             "since?: str, why?: str",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
+    "entry": "seq: int, at: str, kind: str, host: str, who: object, link: str, body: object|null, obj?: object, "
+             "decision?: object, state?: str, ref?: int, error?: str, ms?: number, conversation?: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
     "file": "path: str, needs_trust: [any], trusted: bool",
     "value": "key: str, value: any, origin: str",
@@ -63,9 +69,17 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "stop": ("process: process",),
     "restart": ("process: process",),
     "wait": ("conversation: str, turn: turn|null",),
-    "approvals list": ("approvals: [approval]",),
+    "approvals list": ("approvals: [approval]", "remembered: [remembered]"),
+    "approvals forget": ("forgotten: [remembered]",),
     "allow": ("approval: approval",),
     "deny": ("approval: approval",),
+    "audit list": ("records: [entry]", "seq: int, at: str, kind: str, host: str, who: object"),
+    "audit verify": ("rows: int, purged: int, head: str, heads: int, broken: str|null, row: int|null, compared: int, "
+                     "sealed: bool, host: str",),
+    "audit export": ("seq: int, conversation: str|null, n: int|null, kind: str, ref: int|null, head: str, body: str|null, "
+                     "sum: str, link: str",),
+    "audit purge": ("conversation: str, path: str, purged: int",),
+    "why": ("id: str, kind: str, state: str, title: str, steps: [step]",),
     "conversations list": ("conversations: [conversation]",),
     "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),
     "conversations new": (_CONVERSATION,),

@@ -25,6 +25,7 @@ from opagent.daemon.workspace import Workspace
 from opagent.errors import Bug, NotFound, OpAgentError, StoreFailed
 from opagent.model import Approval, Event, ExitReport, Kind, ProcessState, Turn, TurnId, TurnState
 from opagent.model import Conversation as Record
+from opagent.policy.fatigue import Guard
 from opagent.process.states import Happening, move
 from opagent.store.events import Draft
 
@@ -63,6 +64,7 @@ class Conversation:
         self.retold = ""  # what was said before is another now than the session of the agent knows; a sentence that says so
         self.model = ""  # what the front matter said when the agent was started
         self.stuck = ""  # why the next turn does not begin, where it is for a person to do something
+        self.guard = Guard()
         self._ticking = False
         self._looking = False  # a `Changed` lies in the inbox
 

@@ -18,6 +18,7 @@ from opagent.daemon import adoption, doctor, effects, forks, inbox, newcomers, r
 from opagent.daemon.approvals import voided
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
+from opagent.daemon.heads import Heads
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
@@ -76,6 +77,7 @@ class Host:
             log.warning("%s", notice)
         self.mirrors = Mirrors(self)
         self.links = Links(self)
+        self.heads = Heads(self)
 
     @classmethod
     def open(cls, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> Host:
@@ -131,6 +133,7 @@ class Host:
                         await self._refuse_left(turn, error)
         self._keepers.append(self.shared.spawn(self._keep_house(), "housekeeping"))
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
+        self._keepers.append(self.shared.spawn(self.heads.keep(), "heads"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))
         self.shared.spawn(newcomers.since_last_time(self), "saves since the last daemon")
         self.shared.spawn(self.mirrors.resume(), "mirrors")
@@ -181,6 +184,7 @@ class Host:
             await conversation.file.close()
         self.shared.ownership.release()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
+        await self.heads.take()
         await self.database.close()
 
     async def _keep_house(self) -> None:

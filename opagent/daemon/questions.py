@@ -5,6 +5,7 @@ Called by the consumer only; it waits for nobody. A question to a person is an a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ from opagent.acp import elicitation, messages
 from opagent.acp.connection import Asked
 from opagent.acp.permission import Permission, choose, read_permission
 from opagent.control import METHOD_NOT_FOUND
-from opagent.daemon import granted
-from opagent.daemon.approvals import Question
+from opagent.daemon import granted, inbox
+from opagent.daemon.asking import Question
 from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Decision, Effect, Kind, ProcessState, TurnState
+from opagent.policy import fatigue, remembering
 from opagent.process.states import Happening
 from opagent.store import turns as rows
 from opagent.store.events import Draft
@@ -26,8 +28,14 @@ if TYPE_CHECKING:
     from opagent.daemon.turns import Running
 
 
+GUARD = "opagent/guard"  # stands for a request of the agent in the question whether it may ask on
+
+
 async def withdraw(c: Conversation, running: Running) -> None:
     """Every open permission request is answered `cancelled`."""
+    held, running.held = running.held, []
+    for request, _ in held if c.agent is not None else ():
+        _say_cancelled(c, request)
     for ident, request in list(running.pending.items()):
         del running.pending[ident]
         await c.shared.approvals.settle(ident, ApprovalState.CANCELLED, "the turn ended")
@@ -42,6 +50,8 @@ def _say_cancelled(c: Conversation, request: Asked) -> None:
             c.agent.answer(request.id, messages.cancelled_outcome())
         case "elicitation/create":
             c.agent.answer(request.id, elicitation.cancelled())
+        case method if method == GUARD:
+            pass  # no agent waits for it
         case _:
             c.agent.refuse(request.id, messages.REQUEST_CANCELLED, "the turn was cancelled")
 
@@ -52,6 +62,10 @@ async def taken_back(c: Conversation, ident: jsonrpc.Id) -> None:
     assert agent is not None
     if c.services is not None:
         c.services.taken_back(ident)
+    for request, question in list(running.held) if running else ():
+        if running is not None and request.id == ident:
+            running.held.remove((request, question))
+            agent.refuse(ident, messages.REQUEST_CANCELLED, "taken back")
     for approval, request in list(running.pending.items()) if running else ():
         if running is not None and request.id == ident:
             del running.pending[approval]
@@ -90,17 +104,26 @@ async def _permission(c: Conversation, request: Asked) -> None:
         if permission is None:
             await c.note("the agent asked for permission in a form that cannot be answered; it was told: cancelled")
         return
-    decision = c.workspace.decide_permission(permission, c.shared.approvals.remembered(c.record.id, permission))
-    if decision.effect is not Effect.ASK:
-        option = permission.option(decision.effect is Effect.ALLOW)
-        if option and decision.effect is Effect.ALLOW:
-            await granted.grant(c, running, permission, decision, None)
-        agent.answer(request.id, messages.selected_outcome(option) if option else messages.cancelled_outcome())
-        verb = "allowed" if decision.effect is Effect.ALLOW else "denied"
-        first = permission.subject.splitlines()[0]
-        await c.note(f"{verb} by {decision.rule}: {first}", {"rule": decision.rule, "effect": verb})
-        return
-    await put(c, running, request, Question.of(permission, decision.rule))
+    pattern = remembering.claimed(permission.kind, permission.same)
+    earlier = c.shared.approvals.remembered(c, permission.kind, pattern)
+    decision = c.workspace.decide_permission(permission, earlier)
+    if decision.effect is Effect.ASK:
+        await put(c, running, request, Question.of(permission, decision, pattern))
+    else:
+        await _at_once(c, running, request, permission, decision)
+
+
+async def _at_once(c: Conversation, running: Running, request: Asked, permission: Permission, decision: Decision) -> None:
+    """A rule decides, or what a person said before."""
+    assert c.agent is not None
+    option = permission.option(decision.effect is Effect.ALLOW)
+    if option and decision.effect is Effect.ALLOW:
+        await granted.grant(c, running, permission, decision, None)
+    c.agent.answer(request.id, messages.selected_outcome(option) if option else messages.cancelled_outcome())
+    verb = "allowed" if decision.effect is Effect.ALLOW else "denied"
+    first = permission.subject.splitlines()[0]
+    more = {"rule": decision.rule, "effect": verb, "call": messages.as_text(permission.tool_call.get("toolCallId"))}
+    await c.note(f"{verb} by {decision.rule}: {first}", {key: value for key, value in more.items() if value})
 
 
 async def _question(c: Conversation, request: Asked) -> None:
@@ -117,16 +140,44 @@ async def _question(c: Conversation, request: Asked) -> None:
         message = messages.as_text(request.params.get("message"))
         await c.note(f"the agent asked a question that cannot be shown, since {error}; it was declined: {message}")
         return
-    rule = "a question of the agent"
-    await put(c, running, request, Question(QUESTION, form.message, form.digest, form.options, rule))
+    decision = Decision(Effect.ASK, "a question of the agent", "agent", "acp")
+    await put(c, running, request, Question(QUESTION, form.message, form.digest, form.options, decision))
 
 
-async def put(c: Conversation, running: Running, request: Asked, question: Question) -> Approval:
-    """Put it to a person; the answer comes back as an item of the inbox."""
+async def put(c: Conversation, running: Running, request: Asked, question: Question) -> None:
+    """Put it to a person; the answer comes back as an item of the inbox. Where there were too many, it is held for a while."""
+    if running.held or not c.guard.takes(c.shared.clock()):
+        running.held.append((request, question))
+        if len(running.held) > 1:
+            return
+        c.guard.summaries += 1
+        request, question = Asked(GUARD, GUARD, {}, -c.guard.summaries), _summary(c)
     approval = await c.shared.approvals.ask(c, running.turn, request, question)
     running.pending[approval.id] = request
     await c.waits(approval)
-    return approval
+
+
+def _summary(c: Conversation) -> Question:
+    """The one question that stands for all that wait behind it. A yes answers none of them."""
+    minutes = int(fatigue.WITHIN // 60)
+    subject = (
+        f"{c.role} has asked {fatigue.MOST} questions in {minutes} minutes and is paused. Let it ask on? A no ends its turn."
+    )
+    decision = Decision(Effect.ASK, f"more than {fatigue.MOST} questions in {minutes} minutes", "built-in", "proxy")
+    return Question("pause", subject, hashlib.sha256(subject.encode()).hexdigest(), (), decision)
+
+
+async def _let_ask(c: Conversation, running: Running, approval: Approval) -> None:
+    """What was held is asked, one by one; or the turn ends."""
+    held, running.held = running.held, []
+    if approval.state is ApprovalState.ALLOWED:
+        c.guard.reset()
+        for request, question in held:
+            await put(c, running, request, question)
+        return
+    for request, _ in held:
+        _say_cancelled(c, request)
+    c.post(inbox.Cancel(running.turn.id, "asked too much"))
 
 
 async def answered(c: Conversation, approval: Approval) -> None:
@@ -134,10 +185,10 @@ async def answered(c: Conversation, approval: Approval) -> None:
     running, agent = c.current, c.agent
     request = running.pending.pop(approval.id, None) if running else None
     if running is None or agent is None or request is None:
-        if c.services is not None:
-            await c.services.answered(approval)
-        return
-    if request.method == "session/request_permission":
+        return  # the turn ended before: nobody waits for it, and nothing is done for it
+    if request.method == GUARD:
+        await _let_ask(c, running, approval)
+    elif request.method == "session/request_permission":
         chosen = choose(approval.options, approval.state is ApprovalState.ALLOWED)
         permission = _read(running, request)
         if chosen and permission and approval.state is ApprovalState.ALLOWED:
@@ -149,7 +200,7 @@ async def answered(c: Conversation, approval: Approval) -> None:
     elif request.method == "elicitation/create":
         agent.answer(request.id, _words(approval, request))
     elif c.services is not None:
-        await c.services.answered(approval)
+        await c.services.answered(approval, request)
     await _goes_on(c, running, agent, approval.id)
 
 

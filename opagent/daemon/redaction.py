@@ -19,7 +19,7 @@ from opagent.policy.spellings import SHORTEST, secret_values
 from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
-    from opagent.daemon.approvals import Question
+    from opagent.daemon.asking import Question
 
 MOST = 100  # values
 _STREAMS = (Kind.TEXT, Kind.THOUGHT)

@@ -34,9 +34,9 @@ def act(c: Conversation, agent: Agent, wanted: Wanted) -> Act:
         obj: dict[str, Any] = {"argv": recording.digest(words), "words": len(words)}
         body = {"command": list(words), "cwd": as_text(params.get("cwd")) or c.workspace.path, "env": sorted(variables(params))}
     else:
-        obj = {"path": os.path.join(c.workspace.path, wanted.relative)}
+        obj = {"path": os.path.join(c.workspace.path, wanted.place)}
         if kind is AuditKind.FS_WRITE:
-            before, new = inventory.digest(c.workspace.path, wanted.relative), content(params)
+            before, new = inventory.digest(c.workspace.path, wanted.place), content(params)
             obj |= {"before": before, "after": hashlib.sha256(new).hexdigest(), "size": len(new)}
     running = c.current
     return Act(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from opagent.acp.connection import Asked
 from opagent.acp.messages import REQUEST_CANCELLED, as_text
 from opagent.acp.permission import Permission
 from opagent.daemon import beneath, questions, served
-from opagent.daemon.approvals import Question
+from opagent.daemon import workspace as workspace_of
+from opagent.daemon.asking import Question
 from opagent.daemon.effects import Act
 from opagent.errors import FileRefused, OpAgentError
 from opagent.model import Approval, ApprovalId, ApprovalState, Decision, Effect
+from opagent.policy import remembering
 from opagent.process.supervisor import Launch, Process
 from opagent.store.effects import State
 from opagent.store.events import AuditKind
@@ -35,6 +38,7 @@ WORDS = 300  # characters of an error that the agent is told
 OUTPUT_LIMIT = 2**20  # bytes of a terminal's output that are kept, newest last
 TERMINALS = 16
 _ENDED = 5.0  # seconds
+_UNCONFINED = Decision(Effect.ASK, "commands outside a sandbox are always asked", "built-in", "acp")
 _NOT_FOUND, _DENIED, _INVALID = -32002, -32003, jsonrpc.INVALID_PARAMS
 
 
@@ -53,13 +57,30 @@ class Terminal:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """What a person's answer is bound to beside the request itself: where it really leads, and for a write what stands there."""
+
+    place: str
+    target: str = ""
+    again: int = 0  # how often an answer did not fit any more
+
+    def digest(self, of: str) -> str:
+        return hashlib.sha256(json.dumps([of, self.place, self.target]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request with the real path that was decided on, and what decided."""
+    """What is done for an agent, at which real path, and why. `target`: what must stand there still when it is replaced."""
 
     request: Asked
+    place: str
     decision: Decision
-    relative: str = ""
     approval: ApprovalId | None = None
+    target: str | None = None
+
+
+class Changed(Exception):
+    """A file is not what a person was shown."""
 
 
 class Services:
@@ -68,24 +89,23 @@ class Services:
     def __init__(self, conversation: Conversation, agent: Agent) -> None:
         self._c, self._agent = conversation, agent
         self._terminals: dict[str, Terminal] = {}
-        self._asked: dict[ApprovalId, Wanted] = {}
+        self._asked: dict[int, tuple[Bound, Decision]] = {}  # by the request's number
 
     def takes(self, method: str) -> bool:
         service = method.partition("/")[0]
         return service in ("fs", "terminal") and service in self._agent.role.services
 
-    async def serve(self, request: Asked) -> None:
+    async def serve(self, request: Asked, again: int = 0) -> None:
         """Answer now, or ask a person first."""
         params = request.params
         try:
             match request.method:
                 case "fs/read_text_file":
-                    await self._decided(request, "read", self._real(params, last=True))
+                    await self._decided(request, "read", self._bound(request, again))
                 case "fs/write_text_file":
-                    await self._decided(request, "write", self._real(params, last=False))
+                    await self._decided(request, "write", await asyncio.to_thread(self._bound, request, again))
                 case "terminal/create":
-                    always = Decision(Effect.ASK, "commands outside a sandbox are always asked", "built-in", "acp")
-                    await self._ask(Wanted(request, always), served.command(params))
+                    await self._ask(request, served.command(params), _UNCONFINED, self._bound(request, again), leaving=True)
                 case "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
                     await self._terminal(request, self._terminals[as_text(params.get("terminalId"))])
                 case _:
@@ -95,41 +115,50 @@ class Services:
         except ValueError as error:
             self._agent.refuse(request.id, _INVALID, str(error))
 
-    def _real(self, params: dict[str, Any], last: bool) -> str:
-        return beneath.real_path(self._c.workspace.path, as_text(params.get("path")), last)
+    def _bound(self, request: Asked, again: int = 0) -> Bound:
+        """As things are at this moment. Raises ValueError for a place that leaves the workspace."""
+        workspace, params = self._c.workspace.path, request.params
+        match request.method:
+            case "fs/write_text_file":
+                place = beneath.real_path(workspace, as_text(params.get("path")), False)
+                return Bound(place, beneath.identity(workspace, place, READ_LIMIT), again)
+            case "fs/read_text_file":
+                return Bound(beneath.real_path(workspace, as_text(params.get("path")), True), again=again)
+        return Bound(os.path.realpath(as_text(params.get("cwd")) or workspace), again=again)
 
-    async def _decided(self, request: Asked, kind: str, relative: str) -> None:
-        decision = self._c.workspace.decide(kind, relative)
-        wanted = Wanted(request, decision, relative)
+    async def _decided(self, request: Asked, kind: str, bound: Bound) -> None:
+        decision = self._c.workspace.decide(kind, bound.place)
         if decision.effect is Effect.ASK:
-            changes = [await asyncio.to_thread(self._change, relative, request.params)] if kind == "write" else []
-            permission = served.permission(kind, {"command": f"{kind} {relative}"}, changes)
-            await self._ask(wanted, permission)
+            changes = [await asyncio.to_thread(self._change, bound.place, request.params)] if kind == "write" else []
+            await self._ask(request, served.permission(kind, {"command": f"{kind} {bound.place}"}, changes), decision, bound)
         elif decision.effect is Effect.DENY:
-            await self._refuse(wanted, f"{kind} of {relative} is denied by {decision.rule}")
+            await self._refuse(Wanted(request, bound.place, decision), f"{kind} of {bound.place} is denied by {decision.rule}")
         else:
-            await self._perform(wanted)
+            await self._perform(Wanted(request, bound.place, decision))
 
     async def _refuse(self, wanted: Wanted, words: str) -> None:
-        await self._c.shared.effects.denied(self._act(wanted), words)
+        await self._c.shared.effects.denied(await asyncio.to_thread(served.act, self._c, self._agent, wanted), words)
         self._agent.refuse(wanted.request.id, _DENIED, words)
 
-    async def _ask(self, wanted: Wanted, permission: Permission) -> None:
-        request, running = wanted.request, self._c.current
+    async def _ask(self, request: Asked, permission: Permission, decision: Decision, bound: Bound, leaving: bool = False) -> None:
+        """Put it to a person, unless they said before what shall be. `leaving`: the sandbox, which counts once."""
+        running = self._c.current
         if running is None:
             self._agent.refuse(request.id, _DENIED, "nobody can be asked outside a turn")
             return
-        remembered = self._c.shared.approvals.remembered(self._c.record.id, permission)
-        if remembered is not None:
-            earlier = Decision(remembered, "your earlier answer in this conversation", "remembered", "acp")
-            wanted = replace(wanted, decision=earlier)
-        if remembered is Effect.ALLOW:
-            await self._perform(wanted)
-        elif remembered is Effect.DENY:
-            await self._refuse(wanted, f"denied by {wanted.decision.rule}")
+        pattern = "" if leaving else remembering.literal(permission.kind, [bound.place])
+        earlier = self._c.shared.approvals.remembered(self._c, permission.kind, pattern)
+        if earlier is not None:
+            wanted = Wanted(request, bound.place, workspace_of.earlier(earlier))
+            if earlier.effect is Effect.ALLOW:
+                await self._perform(wanted)
+            else:
+                await self._refuse(wanted, f"denied by {wanted.decision.rule}")
         else:
-            approval = await questions.put(self._c, running, request, Question.of(permission, wanted.decision.rule))
-            self._asked[approval.id] = replace(wanted, approval=approval.id)
+            self._asked[request.number] = bound, decision
+            question = Question.of(permission, decision, pattern)
+            question = replace(question, digest=bound.digest(permission.digest), again=bound.again)
+            await questions.put(self._c, running, request, question)
 
     def taken_back(self, ident: jsonrpc.Id) -> None:
         """The agent no longer waits for the end of a command."""
@@ -138,29 +167,35 @@ class Services:
                 terminal.waiting.remove(ident)
                 self._agent.refuse(ident, REQUEST_CANCELLED, "taken back")
 
-    async def answered(self, approval: Approval) -> None:
-        """A person's answer to one of our questions."""
-        wanted = self._asked.pop(approval.id, None)
-        if wanted is None:
+    async def answered(self, approval: Approval, request: Asked) -> None:
+        """A person's answer to one of our questions; a yes counts for exactly what they were shown."""
+        bound, decision = self._asked.pop(request.number)
+        wanted = Wanted(request, bound.place, replace(decision, effect=Effect.ALLOW), approval.id, bound.target)
+        if approval.state is not ApprovalState.ALLOWED:
+            denied = replace(wanted, decision=replace(decision, effect=Effect.DENY))
+            await self._refuse(denied, f"{approval.state.value} by {approval.answered_by}")
             return
-        effect = Effect.ALLOW if approval.state is ApprovalState.ALLOWED else Effect.DENY
-        wanted = replace(wanted, decision=replace(wanted.decision, effect=effect))
-        if effect is Effect.ALLOW:
-            await self._perform(wanted)
-        else:
-            await self._refuse(wanted, f"{approval.state.value} by {approval.answered_by}")
+        try:
+            now = await asyncio.to_thread(self._bound, request, bound.again)
+        except ValueError as error:
+            now = Bound(str(error))
+        if now == bound and await self._perform(wanted):
+            return
+        why = f"{bound.place} changed between the question and the answer"
+        await self._c.shared.approvals.void_answer(self._c, approval.id, why)
+        await self._c.note(f"the answer to {approval.id} does not count: {why}; it is asked again", {"approval": approval.id})
+        await self.serve(request, bound.again + 1)
 
-    def _act(self, wanted: Wanted) -> Act:
-        return served.act(self._c, self._agent, wanted)
+    async def _perform(self, wanted: Wanted) -> bool:
+        """Do it; a file is the one decided on, by its real path, whatever has become of the links to it.
 
-    async def _perform(self, wanted: Wanted) -> None:
-        """Do it; a file is the one decided on, by its real path, whatever has become of the links to it."""
+        False where that is not there any more which `wanted` replaces: nothing was done or said.
+        """
         request = wanted.request
         try:
-            if request.method == "terminal/create":
-                result = await self._create(wanted)
-            else:
-                result = await self._file(wanted)
+            result = await (self._create(wanted) if request.method == "terminal/create" else self._file(wanted))
+        except Changed:
+            return False
         except FileNotFoundError:
             self._agent.refuse(request.id, _NOT_FOUND, "no such file")
         except ValueError as error:
@@ -169,19 +204,21 @@ class Services:
             self._agent.refuse(request.id, _DENIED, (getattr(error, "strerror", None) or str(error))[:WORDS])
         else:
             self._agent.answer(request.id, result)
+        return True
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
     async def _file(self, wanted: Wanted) -> dict[str, Any]:
         """Recorded before, with what stands there and what will; and how it ended."""
-        params, relative, top = wanted.request.params, wanted.relative, self._c.workspace.path
-        act = await asyncio.to_thread(self._act, wanted)
+        params, place, top = wanted.request.params, wanted.place, self._c.workspace.path
+        act = await asyncio.to_thread(served.act, self._c, self._agent, wanted)
         async with self._c.shared.effects.of(act) as doing:
             if act.kind is AuditKind.FS_READ:
-                content = await asyncio.to_thread(beneath.read, top, relative, READ_LIMIT)
+                content = await asyncio.to_thread(beneath.read, top, place, READ_LIMIT)
                 doing.adds = {"size": len(content), "after": hashlib.sha256(content).hexdigest()}
                 return self._part(content, params)
-            await asyncio.to_thread(beneath.write, top, relative, served.content(params))
+            if not await asyncio.to_thread(beneath.write, top, place, served.content(params), wanted.target):
+                raise Changed("it changed between the question and the answer")
         self._c.aftermath.written[str(act.obj["path"])] = str(act.obj["after"])
         return {}
 
@@ -216,7 +253,7 @@ class Services:
         env = {**self._c.workspace.environment_of(self._c.record, self._agent.id), **served.variables(params)}
         name = self._c.shared.new_process()
         log = Path(os.devnull)
-        act = replace(self._act(wanted), process=name)
+        act = replace(served.act(self._c, self._agent, wanted), process=name)
         effect = await self._c.shared.effects.begin(act)
         try:
             process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log))

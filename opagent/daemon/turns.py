@@ -24,6 +24,7 @@ from opagent.store.events import Draft
 
 if TYPE_CHECKING:
     from opagent.daemon.aftermath import Acts
+    from opagent.daemon.asking import Question
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.effects import Act
 
@@ -58,6 +59,7 @@ class Running:
     turn: Turn
     number: int  # of our session/prompt
     pending: dict[ApprovalId, Asked] = field(default_factory=dict)
+    held: list[tuple[Asked, Question]] = field(default_factory=list)  # asked after too many others: nobody sees them yet
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
     granted: dict[str, list[tuple[int, Act]]] = field(default_factory=dict)  # by tool call: the records of what we said yes to

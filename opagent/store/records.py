@@ -1,6 +1,6 @@
-"""The journal as somebody asks for it: rows by kind, conversation, agent, path, state and time; for a reader of its own, in a thread.
+"""The journal as somebody asks for it: rows by kind, conversation, agent, path, state, time; for a reader in a thread of its own.
 
-Without a kind: what was done, granted, decided and ended; not what was said. Any kind can be asked for by its name, `fs.*` for some.
+Without a kind: what was done, granted, decided and ended; not what was said. Any kind can be named, `fs.*` means several.
 """
 
 from __future__ import annotations

@@ -73,10 +73,13 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("conversations export", ident)
     said("conversations merge", path, path, path)
     said("conversations import", "--list", "-C", str(docs))
-    for answer in ("allow", "deny"):
+    for answer in (["allow"], ["deny", "--binding"]):
         said("open", str(docs), "-m", "/permission", fails=True)
         (approval,) = said("approvals list")[0]["approvals"]
-        said(answer, approval["id"])
+        said(*answer, approval["id"])
+        said("why", approval["id"])
+    (kept,) = said("approvals list", "--remembered")[0]["remembered"]
+    said("approvals forget", kept["id"])
     said("restart", ident)
     said("stop", ident)
     said("doctor", fails=None)  # it depends on the machine
