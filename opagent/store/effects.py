@@ -68,6 +68,13 @@ def unknown(connection: sqlite3.Connection, conversation: str, turn: str | None 
     return _effects(connection.execute(_SELECT + where, (conversation, turn)))
 
 
+def left_unknown(connection: sqlite3.Connection, conversation: str) -> int:
+    """How many effects of the newest turn nobody knows the end of."""
+    newest = "select id from turn where conversation = ?1 order by number desc limit 1"
+    query = f"select count(*) from effect where conversation = ?1 and turn = ({newest}) and state = 'unknown'"  # noqa: S608
+    return int(connection.execute(query, (conversation,)).fetchone()[0])
+
+
 def of_path(connection: sqlite3.Connection, path: str, count: int) -> list[Effect]:
     """The last `count` effects on a file, newest first."""
     return _effects(connection.execute(_SELECT + "where path = ? order by id desc limit ?", (path, count)))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from opagent.errors import NotFound
 from opagent.model import Kind
 from opagent.store import chain
 from opagent.store.blobs import Blobs
@@ -55,9 +56,11 @@ def found(connection: sqlite3.Connection, blobs: Blobs, query: Query) -> tuple[l
     for row in _rows(connection, query):
         if len(rows) >= query.limit or size > _BYTES:
             return _ordered(rows, query), True
-        shown = _shown(row, blobs)
-        if _fits(shown, query):
-            rows.append(shown)
+        said = json.loads(row[5])
+        if query.since is not None and query.after is None and said["at"] < query.since:
+            break  # newest first: all others are older
+        if _fits(said, query):
+            rows.append(_shown(row, blobs))
             size += len(row[5]) + len(row[6] or b"")
     return _ordered(rows, query), False
 
@@ -108,6 +111,14 @@ def _shown(row: Sequence[Any], blobs: Blobs) -> dict[str, Any]:
     return {**said, "seq": seq, "body": None if content is None else json.loads(content), "link": link.hex()} | (
         {"conversation": conversation} if conversation else {}
     )
+
+
+def one(connection: sqlite3.Connection, blobs: Blobs, seq: int) -> dict[str, Any]:
+    """Raises NotFound."""
+    row = connection.execute(f"select {_COLUMNS} from journal where seq = ?", (seq,)).fetchone()  # noqa: S608
+    if row is None:
+        raise NotFound(f"there is no record {seq}", hint="opagent audit")
+    return _shown(row, blobs)
 
 
 def exact(connection: sqlite3.Connection, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
