@@ -156,7 +156,7 @@ def purge(app: App, conversation: str, before: str | None) -> None:
         app.out.result(found)
         return
     app.out.data(f"{found['purged']} records of {found['conversation']} have no contents any more")
-    app.out.talk(f"The conversation's file is yours and stays: {home_short(found['path'])}")
+    app.out.talk(f"The conversation's file is yours and stays: {home_short(found['path'])}. So does what its agent remembers.")
 
 
 def moment(text: str) -> str:

@@ -171,7 +171,7 @@ class Effects:
 
     def _row(self, db: Any, act: Act, seq: int, state: State, path: str | None) -> None:
         hidden = self._known.hide(path) if path is not None else None
-        names = (act.conversation, act.turn, act.agent, hidden, act.call, act.approval, timestamp())
+        names = (act.conversation, act.turn, act.agent, act.process, hidden, act.call, act.approval, timestamp())
         rows.insert(db, Effect(seq, act.kind.value, state, *names))
 
     def _draft(
@@ -201,6 +201,11 @@ def lost(journal: Journal, db: Any) -> list[Effect]:
         draft = Draft(_ENDS.get(kind, kind), TurnId(effect.turn) if effect.turn else None, who=_again(effect), facts=facts)
         rows.end(db, effect.seq, State.UNKNOWN, journal.record(db, conversation, draft))
     return found
+
+
+def commands(db: Any) -> list[str]:
+    """The process ids of commands that ran for agents when a daemon ended in the middle: they outlive it."""
+    return [each.process for each in rows.pending(db) if each.process is not None and each.kind == AuditKind.EXEC_START]
 
 
 def tell(journal: Journal, db: Any, effects: Iterable[Effect]) -> None:

@@ -118,7 +118,8 @@ class Host:
         live = self.database.read(process_rows.live)
         for row in live:
             await tree.kill_leftover(row.pid, int(row.started), row.boot)
-        await tree.sweep([row.id for row in live if row.boot == self.boot])
+        commands = self.database.read(effects.commands)
+        await tree.sweep([*(row.id for row in live if row.boot == self.boot), *commands])
         behind = await self.database.write(self._settle, barrier=True)
         queued = self.database.read(lambda db: turn_rows.unfinished(db))
         for ident in dict.fromkeys([*behind, *(turn.conversation for turn in queued)]):

@@ -36,9 +36,7 @@ def change(shared: Shared, word: str) -> Why | None:
         return None
     found = shared.database.read(lambda db: rows.of_path(db, os.path.normpath(word), _LOOKED))
     if not found:
-        raise NotFound(
-            f"nothing is known of {word}", "no record is about it", "opagent audit"
-        )
+        raise NotFound(f"nothing is known of {word}", "no record is about it", "opagent audit")
     changed = [each for each in found if each.kind == AuditKind.FS_WRITE and each.state is not State.DENIED] or found
     return _why(shared, changed[0], changed[1:])
 

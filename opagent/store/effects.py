@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from opagent.errors import NotFound
 
-_SELECT = "select seq, kind, state, conversation, turn, agent, path, call, approval, at, ended from effect "
+_SELECT = "select seq, kind, state, conversation, turn, agent, process, path, call, approval, at, ended from effect "
 
 
 class State(enum.StrEnum):
@@ -37,6 +37,7 @@ class Effect:
     conversation: str | None = None
     turn: str | None = None
     agent: str | None = None
+    process: str | None = None  # of the agent, or of the command that it had run
     path: str | None = None
     call: str | None = None
     approval: str | None = None
@@ -45,11 +46,10 @@ class Effect:
 
 
 def insert(connection: sqlite3.Connection, effect: Effect) -> None:
-    query = (
-        "insert into effect(seq, kind, state, conversation, turn, agent, path, call, approval, at) values(?,?,?,?,?,?,?,?,?,?)"
-    )
-    names = (effect.conversation, effect.turn, effect.agent, effect.path, effect.call, effect.approval, effect.at)
-    connection.execute(query, (effect.seq, effect.kind, effect.state.value, *names))
+    columns = "seq, kind, state, conversation, turn, agent, process, path, call, approval, at"
+    names = (effect.conversation, effect.turn, effect.agent, effect.process, effect.path, effect.call, effect.approval, effect.at)
+    values = (effect.seq, effect.kind, effect.state.value, *names)
+    connection.execute(f"insert into effect({columns}) values({', '.join('?' * len(values))})", values)
 
 
 def end(connection: sqlite3.Connection, seq: int, state: State, ended: int) -> None:

@@ -74,7 +74,7 @@ _REMEMBERED = (  # which answer it was, of which directory, and how its pattern 
 _EFFECTS = (  # what was done or granted: `seq` and `ended` are numbers of the journal
     """create table effect(
          id integer primary key, seq integer not null, kind text not null, state text not null, conversation text, turn text,
-         agent text, path text, call text, approval text, at text not null, ended integer) strict""",
+         agent text, process text, path text, call text, approval text, at text not null, ended integer) strict""",
     "create index effect_seq on effect(seq)",
     "create index effect_ended on effect(ended) where ended is not null",
     "create index effect_pending on effect(seq) where state = 'pending'",
