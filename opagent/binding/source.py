@@ -120,8 +120,9 @@ def _where_it_may_stand(source: Source) -> Iterator[str]:
     data = source.data
     if not source.own:
         said = "only in your own configuration"
-        if "hardlinks" in data:
-            yield source.problem(("hardlinks",), said, of_key=True)
+        for key in ("hardlinks", "notify"):
+            if key in data:
+                yield source.problem((key,), said, of_key=True)
         if "in_file" in data.get("approvals", {}):
             yield source.problem(("approvals", "in_file"), said, of_key=True)
         if data.get("sandbox", {}).get("level") == "off":

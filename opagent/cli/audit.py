@@ -21,7 +21,7 @@ _AGAIN = 1.0  # seconds between two looks of --follow
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-@click.group(cls=Group, default="list", example="opagent audit --path ./notes.md")
+@click.group(cls=Group, default="list", example="opagent audit list --path ./notes.md")
 def audit() -> None:
     """What was done, granted and decided: by whom, by which rule, and how it ended."""
 
@@ -99,7 +99,7 @@ def _what(row: Mapping[str, Any]) -> str:
     return " ".join(filter(None, [first, *more, ref, error]))
 
 
-@audit.command("verify", example="journalctl -t opagent | opagent audit verify --heads -", exits=(0, 1, 2))
+@audit.command("verify", example="journalctl --identifier=opagent | opagent audit verify --heads -", exits=(0, 1, 2))
 @click.option("--head", "heads", metavar="SEQ:LINK", multiple=True, help="A head from before; the journal must still hold it.")
 @click.option("--heads", "file", type=click.File("r", errors="replace"), help="A text with such heads; - is stdin.")
 @pass_app

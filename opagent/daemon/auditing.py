@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opagent import paths
 from opagent.daemon.params import Params, maybe, number, wanted
 from opagent.daemon.server import Client
-from opagent.errors import Conflict, StoreFailed, Usage
-from opagent.store import audit, chain, heads, opening, records
+from opagent.errors import Conflict, Usage
+from opagent.store import audit, chain, heads, records
 from opagent.store import conversations as conversation_rows
 from opagent.store.events import AuditKind, Draft
 from opagent.store.records import Query
@@ -26,20 +25,9 @@ _PAGE = 1000  # rows of one answer
 _EVER = "9999"
 
 
-async def apart(host: Host, read: Callable[[sqlite3.Connection], T]) -> T:
-    """`read` in a thread, on a connection that only reads. Raises StoreFailed, and what it raises."""
-
-    def run() -> T:
-        connection = opening.connect_reader(host.database.path)
-        try:
-            return read(connection)
-        finally:
-            connection.close()
-
-    try:
-        return await asyncio.to_thread(run)
-    except sqlite3.Error as error:
-        raise StoreFailed("the database cannot be read", str(error), "opagent doctor") from error
+async def apart(host: Host, read: Callable[[Any], T]) -> T:
+    """`read` in a thread. Raises StoreFailed, and what it raises."""
+    return await asyncio.to_thread(host.database.apart, read)
 
 
 async def query(host: Host, client: Client, params: Params) -> Result:

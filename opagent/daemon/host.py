@@ -184,6 +184,7 @@ class Host:
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
         self.shared.ownership.release()
+        await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
         await self.heads.take()
         await self.database.close()

@@ -101,6 +101,11 @@ async def binding_explain(host: Host, client: Client, params: Params) -> Result:
     return explain.explained(workspace, maybe(params, "agent"))
 
 
+async def binding_decide(host: Host, client: Client, params: Params) -> Result:
+    workspace = await _resolved(host, params)
+    return explain.decided(workspace, maybe(params, "agent"), text(params, "kind"), text(params, "request"))
+
+
 async def binding_create(host: Host, client: Client, params: Params) -> Result:
     host.refuse_agents(client)
     path, shipped = place(params, "path"), maybe(params, "template")
@@ -346,7 +351,7 @@ _ELSEWHERE = auditing.METHODS | mirroring.METHODS | machines.METHODS | answering
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,
-    "binding/explain": binding_explain, "binding/create": binding_create,
+    "binding/explain": binding_explain, "binding/decide": binding_decide, "binding/create": binding_create,
     "trust/show": trust_show, "trust/grant": trust_grant, "trust/deny": trust_deny,
     "trust/revoke": trust_revoke, "trust/list": trust_list,
     "conversation/list": conversation_list, "conversation/create": conversation_create,
