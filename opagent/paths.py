@@ -270,6 +270,26 @@ def agent_state(workspace: str, runtime: str) -> Path:
     return state() / "agents" / f"{runtime}-{_digest(workspace)}"
 
 
+def agent_home(workspace: str, runtime: str) -> Path:
+    """What is kept of the home directory that agents of this runtime see in this workspace."""
+    return agent_state(workspace, runtime) / "home"
+
+
+def landlock_home(process: str) -> Path:
+    """The home directory that a program sees where it has no mounts of its own."""
+    return state() / "homes" / process
+
+
+def agent_git(process: str) -> Path:
+    """The `.git` that the agent of a process sees in its workspace."""
+    return state() / "git" / process
+
+
+def sandbox_probe() -> Path:
+    """What the last look at this machine's sandbox found."""
+    return state() / "sandbox.json"
+
+
 def user_config() -> Path:
     return config() / "config.yaml"
 

@@ -122,12 +122,41 @@ def _launch(app: App, launch: Mapping[str, Any], sandbox: Mapping[str, Any]) -> 
     if launch.get("environment"):
         yield f"variables  {' '.join(launch['environment'])}"
     if sandbox:
-        yield f"sandbox    {sandbox.get('level')} (wanted: {sandbox.get('wanted')})"
+        yield from _sandbox(app, sandbox)
     problem = launch.get("problem")
     if problem:
         yield f"problem    {problem['message']}" + (f": {problem['why']}" if problem.get("why") else "")
         if problem.get("hint"):
             yield f"     try:  {app.typed(str(problem['hint']))}"
+
+
+def _sandbox(app: App, sandbox: Mapping[str, Any]) -> Iterator[str]:
+    """The level and why it is that one; then what the kernel keeps the agent to, one line a kind."""
+    why = f": {sandbox['why']}" if sandbox.get("why") else ""
+    yield f"sandbox    {sandbox.get('level')} (wanted: {sandbox.get('wanted')}){why}"
+    if sandbox.get("hint"):
+        yield f"     more: {app.typed(str(sandbox['hint']))}"
+    if problem := sandbox.get("problem"):
+        yield f"problem    {problem}"
+    mounts = sandbox.get("mounts", [])
+    shown = {
+        "sees": [_mount(each) for each in mounts if not each["writable"]],
+        "keeps": [_mount(each) for each in mounts if each["writable"]],
+        "protected": sandbox.get("protected", []),
+        "hidden": sandbox.get("hidden", []),
+        "writable": sandbox.get("writable", []),
+    }
+    for word, names in shown.items():
+        if names:
+            yield f"  {word:<9}{', '.join(map(home_short, map(str, names)))}   (os)"
+    if sandbox.get("read_only"):
+        yield "  the rest of the workspace is read-only   (os)"
+    for gap in sandbox.get("gaps", []):
+        yield f"  not held {gap}"
+
+
+def _mount(each: Mapping[str, Any]) -> str:
+    return str(each["place"]) if each["place"] == each["source"] else f"{each['place']} = {each['source']}"
 
 
 def _short(value: Any) -> str:

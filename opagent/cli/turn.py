@@ -16,7 +16,9 @@ from opagent.errors import BY_CODE, AgentCrashed, BudgetReached, OpAgentError, U
 from opagent.model import QUESTION, Event, Kind, TurnState
 
 # reasons of a turn's end that are no codes of errors
-_REASONS: dict[str, type[OpAgentError]] = {"crashed": AgentCrashed, "budget": BudgetReached}
+_REASONS: dict[str, type[OpAgentError]] = {
+    "crashed": AgentCrashed, "memory": AgentCrashed, "processes": AgentCrashed, "budget": BudgetReached, "disk": BudgetReached,
+}  # fmt: skip
 _TEXT = "the answer + Enter"
 FINAL = {state.value for state in TurnState if state.final}
 

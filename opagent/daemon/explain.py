@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import enforcing
+from opagent.daemon import confinement, enforcing
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Effect, Layer, Origin
 from opagent.policy import decide, remembering, rules
@@ -40,7 +40,7 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
         "values": [_value(binding, key, value) for key, value in _values(binding)],
         "capabilities": _capabilities(binding, enforcing.ground(workspace, agent)),
         "launch": _launch(workspace, agent),
-        "sandbox": {"level": "none", "wanted": binding.sandbox.get("level", "auto")},
+        "sandbox": _sandbox(workspace, agent),
         "notices": workspace.notices,
     }
 
@@ -162,9 +162,16 @@ def _quoted(text: str) -> tuple[str, ...]:
         raise Usage("that is no command line", str(error), "opagent explain --help") from error
 
 
+def _sandbox(workspace: Workspace, agent: str | None) -> dict[str, Any]:
+    try:
+        return confinement.shown(workspace, workspace.role_name(agent))
+    except OpAgentError as error:
+        return {"level": "none", "wanted": workspace.loaded.binding.sandbox.get("level", "auto"), "why": str(error)}
+
+
 def _launch(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     """What would be started, or why nothing can be."""
-    said: dict[str, Any] = {"directory": workspace.path, "enforcement": "advisory"}
+    said: dict[str, Any] = {"directory": workspace.path}
     try:
         role = workspace.role_name(agent)
         spec = workspace.runtime(role)

@@ -19,6 +19,7 @@ from opagent.daemon.approvals import voided
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
 from opagent.daemon.heads import Heads
+from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
@@ -30,7 +31,7 @@ from opagent.document.names import file_name, new_conversation
 from opagent.errors import Conflict, ConversationNotFound, Denied, NotFound, OpAgentError, ProcessNotFound
 from opagent.model import Conversation as Record
 from opagent.model import ConversationId, Kind, ProcessState, Turn, TurnState
-from opagent.process import tree
+from opagent.process import probe, tree
 from opagent.store import conversations as rows
 from opagent.store import processes as process_rows
 from opagent.store import recovery
@@ -135,7 +136,11 @@ class Host:
         self._keepers.append(self.shared.spawn(self._keep_house(), "housekeeping"))
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
         self._keepers.append(self.shared.spawn(self.heads.keep(), "heads"))
+        self._keepers.append(self.shared.spawn(Holding(self).run(), "limits"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))
+        self.shared.spawn(
+            asyncio.to_thread(probe.strict), "what the sandbox can do here"
+        )  # asked again and again, without a wait
         self.shared.spawn(newcomers.since_last_time(self), "saves since the last daemon")
         self.shared.spawn(self.mirrors.resume(), "mirrors")
 

@@ -31,10 +31,15 @@ def digest(value: Sequence[str]) -> str:
 def spawn(c: Conversation, agent: Agent, launch: Launch, role: str) -> Act:
     """The start of an agent. Its words are content; the head keeps their digest."""
     trust = f"trust: {c.workspace.trust.value}"
-    decision = Decision(Effect.ALLOW, trust, c.workspace.path, "advisory")
+    decision = Decision(Effect.ALLOW, trust, c.workspace.path, agent.plan.enforcement)
     return Act(
         AuditKind.AGENT_SPAWN,
-        obj={"path": os.path.realpath(launch.argv[0]), "argv": digest(launch.argv), "runtime": agent.role.runtime},
+        obj={
+            "path": os.path.realpath(launch.argv[0]),
+            "argv": digest(launch.argv),
+            "runtime": agent.role.runtime,
+            "sandbox": agent.plan.level.value,
+        },
         body={"command": list(launch.argv), "cwd": launch.cwd},
         decision=decision,
         conversation=c.record.id,

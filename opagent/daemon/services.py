@@ -18,7 +18,7 @@ from opagent import jsonrpc
 from opagent.acp.connection import Asked
 from opagent.acp.messages import REQUEST_CANCELLED, as_text
 from opagent.acp.permission import Permission
-from opagent.daemon import beneath, questions, served
+from opagent.daemon import beneath, confinement, questions, served
 from opagent.daemon import workspace as workspace_of
 from opagent.daemon.asking import Question
 from opagent.daemon.effects import Act
@@ -254,9 +254,11 @@ class Services:
         name = self._c.shared.new_process()
         log = Path(os.devnull)
         act = replace(served.act(self._c, self._agent, wanted), process=name)
+        held = self._agent.box
+        box = confinement.box(self._agent.plan, held.profile, name) if held is not None else None  # as the agent itself
         effect = await self._c.shared.effects.begin(act)
         try:
-            process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log))
+            process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log, box=box))
         except (OSError, OpAgentError) as error:
             await self._c.shared.effects.end(effect, act, State.FAILED, error=str(error))
             raise

@@ -46,11 +46,13 @@ class Shared:
         self.effects = Effects(journal, database, self.known)
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
+        self.running: set[Agent] = set()
         self.closing = False  # nothing is started any more
         self.held: Callable[[str], AbstractContextManager[None]]  # its followers hear at the end of it
         self.store_refuses: Callable[[str], None] = lambda conversation: None
         self.look_again: Callable[[Conversation], Workspace]  # the directory of a conversation as it is now
         self.fork: Callable[[Conversation, str | None], Awaitable[Conversation]]  # a conversation up to a turn, as a new one
+        self.turn_begins: Callable[[Actor], Awaitable[None]]  # before its prompt is sent
         self.conversation_idle: Callable[[Actor], None] = lambda conversation: None
         self.beside: Callable[[Actor], list[str]] = lambda conversation: []  # other conversations with a turn in its workspace
 
@@ -78,7 +80,7 @@ class Shared:
     def new_process(self) -> ProcessId:
         return ProcessId(self.new_id("process", lambda db, drawn: processes.get(db, ProcessId(drawn))))
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[None]:
         """A task whose failure is logged and goes no further: one agent's trouble must not end the daemon."""
         return self._tasks.create_task(_contained(work, name), name=name)
 
@@ -124,7 +126,7 @@ def _logged(done: asyncio.Future[Any], kind: str) -> None:
         log.warning("%s is not recorded: %s", kind, problem)
 
 
-async def _contained(work: Coroutine[Any, Any, None], name: str) -> None:
+async def _contained(work: Coroutine[Any, Any, object], name: str) -> None:
     try:
         await work
     except Exception:  # the outer edge of a task

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import messages
 from opagent.acp.connection import Asked, Refusal, Update
-from opagent.daemon import granted, inbox, questions, standing
+from opagent.daemon import aftercare, granted, inbox, questions, standing
 from opagent.daemon.attachments import attached
 from opagent.document.names import LETTERS
 from opagent.errors import Conflict, StoreFailed
@@ -65,6 +65,7 @@ class Running:
     granted: dict[str, list[tuple[int, Act]]] = field(default_factory=dict)  # by tool call: the records of what we said yes to
     reported: list[tuple[str, str]] = field(default_factory=list)  # of these, the calls that ended, and how
     cancel_reason: str | None = None
+    cancel_sentence: str = ""
     stalled: bool = False
 
 
@@ -130,6 +131,8 @@ async def begin(c: Conversation, turn: Turn) -> None:
         c.queue.appendleft(turn)  # nothing was sent: it runs when the store is back
         raise
     blocks = await _blocks(c, turn, agent.fresh)
+    await aftercare.before(c)
+    await c.shared.turn_begins(c)
     await c.aftermath.ready()
     current.number = agent.request("session/prompt", messages.prompt(agent.session, blocks))
     agent.last_heard = c.shared.clock()
@@ -233,7 +236,7 @@ async def ended(c: Conversation, number: int, result: Mapping[str, Any]) -> None
     state, word = _STOPS.get(reason, (TurnState.DONE, None))
     if running.cancel_reason is not None:
         state, word = TurnState.CANCELLED, running.cancel_reason
-    await finish(c, state, word, _SENTENCES.get(reason, ""))
+    await finish(c, state, word, running.cancel_sentence or _SENTENCES.get(reason, ""))
 
 
 async def refused(c: Conversation, number: int, refusal: Refusal) -> None:
@@ -242,7 +245,7 @@ async def refused(c: Conversation, number: int, refusal: Refusal) -> None:
     if running is None or running.number != number:
         return
     if running.cancel_reason is not None:
-        await finish(c, TurnState.CANCELLED, running.cancel_reason, "")
+        await finish(c, TurnState.CANCELLED, running.cancel_reason, running.cancel_sentence)
     elif refusal.code == messages.AUTH_REQUIRED and c.agent is not None:
         error = c.agent.signed_out(refusal)
         await finish(c, TurnState.FAILED, error.code, str(error), error.hint)
@@ -257,6 +260,7 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
     await questions.withdraw(c, running)
     await granted.reported(c, running)
     await granted.unheard(c, running)
+    await aftercare.after(c)
     turn = replace(running.turn, state=state, ended_at=c.shared.now(), reason=reason, usage=running.usage)
     _, acts = await c.aftermath.end(turn)
     await _end(c, turn, sentence, hint, acts)
@@ -267,6 +271,8 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
             await c.move(Happening.ANSWERED)
     c.idle_since = c.shared.clock()
     c.shared.conversation_idle(c)
+    if c.agent is not None and c.agent.stale:
+        c.post(inbox.StopAgent(again=False, force=False, idle=True))  # what it should not write lies open to it
     c.post(inbox.Look())
 
 
@@ -297,7 +303,7 @@ async def cancel(c: Conversation, reason: str) -> None:
         return
     running.cancel_reason = reason
     if agent is None or agent.session is None:
-        await finish(c, TurnState.CANCELLED, reason, "")
+        await finish(c, TurnState.CANCELLED, reason, running.cancel_sentence)
         return
     agent.notify("session/cancel", {"sessionId": agent.session})
     await questions.withdraw(c, running)

@@ -17,7 +17,7 @@ from opagent.binding import load
 from opagent.daemon import claims
 from opagent.daemon.agent import Role
 from opagent.daemon.runtimes import Runtimes, nearest
-from opagent.errors import AgentFailed, FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
+from opagent.errors import FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
 from opagent.model import Binding, Conversation, Decision, Effect, Layer, ProcessId, RuntimeSpec, Trust, TrustRecord
 from opagent.packages import catalog
 from opagent.policy import rules
@@ -159,7 +159,6 @@ class Workspace:
     def launch(self, process: ProcessId, conversation: Conversation) -> tuple[Launch, Role]:
         """What to start for a conversation. Raises NotTrusted, RuntimeNotInstalled, NotFound, AgentFailed."""
         self.require_trust(conversation.agent)
-        self._require_no_sandbox()
         spec = self.runtime(conversation.agent)
         role = load.role(self.binding, conversation.agent, self.loaded.runtimes)
         files.private_directory(paths.agent_state(self.path, spec.name))
@@ -178,12 +177,6 @@ class Workspace:
             comes_back=spec.quirks.get("load") is not False,
         )
         return launch, session
-
-    def _require_no_sandbox(self) -> None:
-        level = str(self.binding.sandbox.get("level", "auto"))
-        if level not in ("auto", "off"):
-            origin = self.binding.origins.get("sandbox.level")
-            raise AgentFailed(f"the sandbox level {level} is required and not available yet", f"by {origin}", "opagent doctor")
 
     def _own(self, conversation: Conversation) -> dict[str, Any]:
         """`_meta.opagent` of a session: what our own runtimes keep to by themselves."""

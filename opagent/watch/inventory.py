@@ -27,6 +27,9 @@ MOST = 50_000  # names; beyond that nobody can say what a turn changed, and says
 WITHIN = 3.0  # seconds; a slow file system is given up like a large one
 DIGESTED = 8 * 2**20  # bytes; of a larger file the size has to do
 SKIPPED = frozenset({paths.WORK})  # a directory of this name, anywhere
+_BULKY = frozenset(
+    {"node_modules", ".venv", "venv", "__pycache__", ".tox", "target", "build"}
+)  # last: the rest is not lost for it
 _OBJECTS = (".git/objects", ".git/lfs")  # named by their content: what refers to them is looked at
 
 
@@ -68,15 +71,15 @@ class Inventory:
 def take(workspace: str, leave_out: Collection[str] = (), most: int = MOST) -> Inventory:
     """Everything below. `leave_out`: relative paths of directories that are named and not looked into. Raises no OSError."""
     entries: dict[str, Entry] = {}
-    folders, end = [""], time.monotonic() + WITHIN
-    while folders:
-        folder = folders.pop()
+    folders, bulky, end = [""], list[str](), time.monotonic() + WITHIN
+    while folders or bulky:
+        folder = folders.pop() if folders else bulky.pop()
         for path, entry in _listed(workspace, folder):
             if len(entries) >= most:
                 return Inventory(entries, f"more than {most} files")
             entries[path] = entry
             if entry.is_directory and not _left_out(path, leave_out):
-                folders.append(f"{path}/")
+                (bulky if os.path.basename(path) in _BULKY else folders).append(f"{path}/")
         if time.monotonic() > end:
             return Inventory(entries, f"looking at it took longer than {WITHIN:.0f} s")
     return Inventory(entries)
