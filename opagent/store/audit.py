@@ -133,3 +133,10 @@ def forget_texts(connection: sqlite3.Connection, conversation: ConversationId, b
     connection.execute(turns, (conversation, before))
     asked = "update approval set subject = '(purged)' where conversation = ? and state != 'pending' and asked_at < ?"
     connection.execute(asked, (conversation, before))
+
+
+def was_purged(connection: sqlite3.Connection, conversation: ConversationId) -> bool:
+    """Whether a person had contents of this conversation removed."""
+    query = "select head from journal where kind = ? and n is null"
+    found = connection.execute(query, (AuditKind.AUDIT_PURGE.value,))
+    return any(json.loads(head).get("conversation") == conversation for (head,) in found)

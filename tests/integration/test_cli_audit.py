@@ -166,6 +166,8 @@ def test_purge_removes_contents_for_good_and_the_chain_stays_whole(docs: Path) -
     assert whole.returncode == 0 and " 0 without" not in whole.stdout
     assert run_json("audit", "--kind", "text", "--conversation", ident)["records"][-1]["body"] is None
     assert run_json("audit", "--kind", "audit.purge")["records"][-1]["who"] == {"human": os.getuid()}
+    refused = run("conversations", "rebuild", ident)
+    assert refused.returncode == 1 and "were purged" in refused.stderr
     assert run("daemon", "stop").returncode == 0
     agents = "--exclude-dir=agents"  # what an agent itself remembers is its own
     left = subprocess.run(["grep", "-rlaF", agents, canary, str(paths.state())], capture_output=True, text=True).stdout
