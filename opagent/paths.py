@@ -177,6 +177,16 @@ def machine_socket(machine: str) -> Path:
     return run() / "hosts" / f"{_digest(machine)}.sock"
 
 
+def agent_sockets(process: str) -> Path:
+    """The directory of the sockets that one agent may use; nothing else lies in it."""
+    return run() / "agents" / process
+
+
+def agent_network(process: str) -> Path:
+    """Where the proxy listens for one agent: who comes here is that agent."""
+    return agent_sockets(process) / "net.sock"
+
+
 def daemon_code() -> Path:
     """What code the daemon runs: `code`, its version."""
     return run() / "daemon.code"
@@ -234,6 +244,11 @@ def journald() -> Path:
 
 def syslog() -> Path:
     return Path("/dev/log")
+
+
+def secrets_key() -> Path:
+    """With it the journal's fingerprints of secrets are made: they tell nothing to who has the journal alone."""
+    return state() / "secrets.key"
 
 
 def daemon_log() -> Path:

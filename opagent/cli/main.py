@@ -27,6 +27,7 @@ COMMANDS = {
     "audit": ("audit", "audit", "what was done, by which rule, and whether the record is whole"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
     "host": ("hosts", "host", "other machines"),
+    "secrets": ("secrets", "secrets", "where your secrets are"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),
     "daemon": ("daemon", "daemon", "the per-user daemon"),
     "schema": ("schema", "schema", "JSON Schemas of what --json prints"),
