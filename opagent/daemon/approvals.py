@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opagent.acp import elicitation
 from opagent.acp.connection import Asked
@@ -19,6 +19,7 @@ from opagent.daemon import filerights, inbox
 from opagent.document.approval import Does
 from opagent.errors import AlreadyDecided, ApprovalNotFound, OpAgentError, StoreFailed, Usage
 from opagent.model import (
+    OURS,
     QUESTION,
     Approval,
     ApprovalId,
@@ -33,7 +34,7 @@ from opagent.model import (
 )
 from opagent.store import approvals as rows
 from opagent.store import turns as turn_rows
-from opagent.store.events import Draft, timestamp
+from opagent.store.events import Draft, Journal, timestamp
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
@@ -84,6 +85,33 @@ class Said:
     words: str = ""
 
 
+class Pause(Protocol):
+    """A question of ours about a turn that was stopped; `daemon/pauses.py` has them."""
+
+    @property
+    def key(self) -> str:
+        """What it is about: the same is not asked twice at a time."""
+
+    @property
+    def sentence(self) -> str:
+        """What happened."""
+
+    @property
+    def options(self) -> tuple[Mapping[str, str], ...]: ...
+
+    def chosen(self, words: str) -> str:
+        """The answer that a person's words are. Raises ValueError."""
+
+    def commit(self, db: Any, journal: Journal, approval: Approval, said: Said) -> None:
+        """What a yes does, in its transaction."""
+
+    def next_words(self, answer: str, turn: Turn) -> str:
+        """What the agent is told then, empty for nothing."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the log."""
+
+
 @dataclass(slots=True)
 class _Open:
     """A question that waits in this daemon."""
@@ -92,6 +120,7 @@ class _Open:
     pattern: str
     body: Mapping[str, Any]  # as it was logged
     timer: asyncio.TimerHandle | None = None
+    pause: Pause | None = None
 
 
 def voided(approval: Approval) -> Draft:
@@ -135,12 +164,41 @@ class Approvals:
             waiting.timer = asyncio.get_running_loop().call_later(wait, expire)
         return approval
 
+    async def pose(self, conversation: Conversation, turn: Turn, question: Question, pause: Pause) -> Approval:
+        """Commit a question of ours about a turn that is about to end; it does not expire."""
+        ident = ApprovalId(self._shared.new_id("approval", rows.get))
+        said = (question.kind, question.subject, question.digest, question.options, timestamp(), None)
+        approval = Approval(ident, conversation.record.id, turn.id, OURS, json.dumps(ident), *said, rule=question.rule)
+        body = _body(approval, question, conversation) | {"agent": "OpAgent", "pause": pause.as_json()}
+        self.reopen(conversation, approval, body, pause)
+        try:
+            draft = Draft(Kind.APPROVAL_ASKED, turn.id, body)
+            await conversation.append([draft], barrier=True, also=lambda db: rows.insert(db, approval))
+        except OpAgentError:
+            self._forget(ident)
+            raise
+        return approval
+
+    def reopen(self, conversation: Conversation, approval: Approval, body: Mapping[str, Any], pause: Pause) -> None:
+        """A question of ours waits; perhaps since an earlier daemon."""
+        self._open[approval.id] = _Open(conversation, "", body, pause=pause)
+
+    def posed(self, key: str) -> ApprovalId | None:
+        """The question of ours about this that waits."""
+        return next((ident for ident, each in self._open.items() if each.pause is not None and each.pause.key == key), None)
+
+    def posed_in(self, conversation: ConversationId) -> tuple[ApprovalId, ...]:
+        """The questions of ours that wait in one conversation."""
+        return tuple(ident for ident in self.waiting_for(conversation) if self._open[ident].pause is not None)
+
     async def answer(self, ident: str, said: Said) -> Approval:
         """A person's answer; the first committed one wins. Raises ApprovalNotFound, AlreadyDecided, Usage."""
         approval = self.find(ident)
         if said.allow and approval.kind == QUESTION:
+            pause = self._open[approval.id].pause if approval.id in self._open else None
             try:
-                said = replace(said, words=elicitation.chosen(approval.options, said.words))
+                words = pause.chosen(said.words) if pause is not None else elicitation.chosen(approval.options, said.words)
+                said = replace(said, words=words)
             except ValueError as error:
                 raise Usage(
                     f"that is no answer to {approval.id}", str(error), f"opagent allow {approval.id} --answer TEXT"
@@ -197,6 +255,8 @@ class Approvals:
 
         def change(db: Any) -> None:
             rows.answer(db, approval.id, answer)
+            if waiting is not None and waiting.pause is not None and state is ApprovalState.ALLOWED:
+                waiting.pause.commit(db, self._shared.journal, approval, said)
 
         drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body)]
         events = await self._shared.journal.append(approval.conversation, drafts, barrier=True, also=change)
@@ -227,7 +287,7 @@ class Approvals:
         waiting = self._open.get(approval.id)
         self._forget(approval.id)
         if waiting is not None:
-            waiting.conversation.post(inbox.Answered(approval))
+            waiting.conversation.post(inbox.Answered(approval, waiting.pause))
 
     def _forget(self, ident: str) -> None:
         waiting = self._open.pop(ApprovalId(ident), None)

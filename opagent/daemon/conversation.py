@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opagent.acp.connection import Update
-from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, saves, standing, turns
+from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, saves, standing, stopping, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.projection import ConversationFile
 from opagent.daemon.redaction import Redaction
@@ -152,6 +152,7 @@ class Conversation:
         except Exception:  # the consumer must go on whatever happens
             log.exception("conversation %s could not be brought to rest", self.record.id)
             self.current = None
+            self.shared.accounts.ended(self.record.id)
             self.post(inbox.Look())
 
     async def _handle(self, item: inbox.Item) -> None:
@@ -171,6 +172,8 @@ class Conversation:
                 await lifecycle.exited(self, report)
             case inbox.Deadline(_, what):
                 await clocks.late(self, what)
+            case inbox.Answered(approval, pause) if pause is not None:
+                await stopping.answered(self, approval, pause)
             case inbox.Answered(approval):
                 await questions.answered(self, approval)
             case inbox.Cancel(turn, reason, done):
@@ -205,6 +208,8 @@ class Conversation:
             return
         elif self.given_up:
             await lifecycle.fail_queue(self)
+        elif not await stopping.may_begin(self, self.queue[0]):
+            return
         elif self.agent is None:
             await lifecycle.start_for(self, self.queue[0])
         elif lifecycle.outdated(self, self.agent, self.queue[0]):

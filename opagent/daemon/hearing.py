@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from opagent.acp.connection import Asked, Closed, Incoming, Noise, Refusal, Reply, Told, Update, Withdrawn
-from opagent.daemon import questions, turns
+from opagent.daemon import questions, stopping, turns
 from opagent.errors import AgentFailed
 from opagent.model import ProcessState
 from opagent.process.states import Happening
@@ -41,6 +41,11 @@ async def _keep(c: Conversation, updates: list[Update]) -> None:
     """Into the log; `updates` is empty afterwards."""
     if updates and c.current is not None and (drafts := turns.collect(c.current, updates)):
         await c.append(drafts)
+    if updates and c.current is not None:
+        verdict, c.current.verdict = c.current.verdict, None
+        if verdict is not None:
+            await stopping.circles(c, verdict)
+        await stopping.look(c)
     updates.clear()
 
 

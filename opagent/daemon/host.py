@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import control, paths
-from opagent.daemon import adoption, doctor, forks, inbox, newcomers, reports, whereabouts
+from opagent.daemon import adoption, doctor, forks, inbox, newcomers, pauses, reports, whereabouts
 from opagent.daemon.approvals import voided
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
@@ -117,6 +117,7 @@ class Host:
             await tree.kill_leftover(row.pid, int(row.started), row.boot)
         await tree.sweep([row.id for row in live if row.boot == self.boot])
         behind = await self.database.write(self._settle, barrier=True)
+        pauses.reopen(self)
         queued = self.database.read(lambda db: turn_rows.unfinished(db))
         for ident in dict.fromkeys([*behind, *(turn.conversation for turn in queued)]):
             try:

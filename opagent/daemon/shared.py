@@ -14,6 +14,7 @@ from opagent.daemon.approvals import Approvals
 from opagent.daemon.documents import Documents
 from opagent.daemon.ownership import Ownership
 from opagent.daemon.redaction import Known
+from opagent.daemon.spending import Accounts
 from opagent.document.names import new_id
 from opagent.errors import NotFound
 from opagent.model import Conversation, ExitReport, ProcessId, ProcessState
@@ -36,6 +37,7 @@ class Shared:
         self.database, self.journal, self.boot = database, journal, boot
         self._tasks = tasks
         self.approvals = Approvals(self)
+        self.accounts = Accounts(self)
         self.ownership = Ownership()
         self.known = Known()
         self.documents = Documents()
