@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from tests.doubles import runtimes
 from tests.doubles.patience import until
 from tests.integration.conftest import Talk
 
@@ -30,6 +28,8 @@ def test_a_budget_of_turns_refuses_the_next_one_and_asks(talk: Talk) -> None:
     text = talk.file(conversation, f"/{third['id']} cancelled")
     assert "The budget is used up in this conversation: 2 of 2 turns" in text and question["id"] in text
     talk.client.request("approval/answer", {"approval": question["id"], "allow": True, "answer": "raise"})
-    again = until(lambda: [turn for turn in talk.show(conversation)["turns"] if turn["text"] == "three" and turn["id"] != third["id"]])
+    again = until(
+        lambda: [turn for turn in talk.show(conversation)["turns"] if turn["text"] == "three" and turn["id"] != third["id"]]
+    )
     assert talk.ended(conversation, again[0]["id"])["state"] == "done"
     assert "answered" in talk.file(conversation, f"/{again[0]['id']} done")
