@@ -113,6 +113,17 @@ METHODS: dict[str, tuple[str, str]] = {
     "approval/list": ("all?, conversation?, hosts? (of connected machines too)", "approvals (with hosts: each with host|null)"),
     "approval/find": ("approval (or its beginning)", "hosts: [name] (connected ones where it waits)"),
     "approval/answer": ("approval, allow: true|false, reason?, scope?: once|conversation, answer?", "approval"),
+    "usage/list": (
+        "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",
+        "usage: [{name, turns, wall (s), tool_calls, tokens, cost, currency, reported_*, metered_*, estimated, doubtful, last}], "
+        "hosts?: [{name, answered, seen, why?}]",
+    ),
+    "budget/show": (
+        "path or conversation, agent?, environment?",
+        "workspace, per, limits: [{metric, per, scope, window, limit, raised, used, running, reserved, left, unit, enforcement, "
+        "origin, reported?, metered?, question?}]",
+    ),
+    "budget/raise": ("path or conversation, amounts: {metric: text}, agent?, environment?", "as budget/show"),
     "link/open": (
         "machine, again? (it was lost: wait, and start what is missing), asks? (somebody answers questions), "
         "agent? (socket of an ssh-agent), config? (an ssh_config)",

@@ -33,9 +33,15 @@ THINGS = {
             "since?: str, why?: str",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
+    "used": "name: str, turns: int, wall: number, tool_calls: int, tokens: int, cost: number, currency: str, "
+            "reported_input: int|null, reported_output: int|null, reported_cost: number|null, metered_input: int|null, "
+            "metered_output: int|null, metered_cost: number|null, estimated: int, doubtful: int, last: str, host?: str|null",
+    "limit": "metric: str, per: str, scope: str, window: str, limit: number, raised: number, used: number, running: number, "
+             "reserved: number, left: number, unit: str, enforcement: str, origin: str, reported?: number|null, "
+             "metered?: number|null, question?: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
     "file": "path: str, needs_trust: [any], trusted: bool",
-    "value": "key: str, value: any, origin: str",
+    "value": "key: str, value: any, origin: str, enforcement?: str",
     "capability": "kind: str, default: str, enforcement: str, rules: [rule]",
     "rule": "effect: str, pattern: str, origin: str",
 }  # fmt: skip
@@ -66,6 +72,8 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "approvals list": ("approvals: [approval]",),
     "allow": ("approval: approval",),
     "deny": ("approval: approval",),
+    "usage": ("usage: [used], hosts?: [asked]",),
+    "budget": ("workspace: str, per: str, limits: [limit]",),
     "conversations list": ("conversations: [conversation]",),
     "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),
     "conversations new": (_CONVERSATION,),

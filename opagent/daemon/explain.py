@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from opagent.daemon import limits
 from opagent.errors import OpAgentError
 from opagent.model import Binding, Layer, Origin
+from opagent.policy.budget import Metric
 from opagent.policy.decide import BUILT_IN, ENFORCED
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 NOT_APPLIED = {
     "tools": "MCP servers are not started yet",
     "secrets": "secrets are not handed out yet",
-    "budget": "budgets are shown and not applied yet",
     "limits": "limits are shown and not applied yet",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
 }
@@ -33,7 +34,7 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
             {"path": file.path, "needs_trust": list(file.needs_trust), "trusted": not file.needs_trust or workspace.verdict.acts}
             for file in binding.chain
         ],
-        "values": [_value(binding, key, value) for key, value in _values(binding)],
+        "values": [_value(workspace, key, value) for key, value in _values(binding)],
         "capabilities": _capabilities(binding),
         "launch": _launch(workspace, agent),
         "sandbox": {"level": "none", "wanted": binding.sandbox.get("level", "auto")},
@@ -57,11 +58,15 @@ def _values(binding: Binding) -> list[tuple[str, Any]]:
     return found
 
 
-def _value(binding: Binding, key: str, value: Any) -> dict[str, Any]:
+def _value(workspace: Workspace, key: str, value: Any) -> dict[str, Any]:
+    binding = workspace.loaded.binding
     origin = _origin(binding, key)
     said: dict[str, Any] = {"key": key, "value": value, "origin": str(origin)}
     if key in binding.narrowed:
         said["narrowed"] = [str(each) for each in binding.narrowed[key]]
+    section, _, name = key.partition(".")
+    if section == "budget" and name in set(Metric):
+        said["enforcement"] = limits.enforced(workspace, Metric(name))
     if note := NOT_APPLIED.get(key.partition(".")[0]):
         said["note"] = note
     return said

@@ -9,12 +9,13 @@ import secrets
 import shlex
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import control, paths
-from opagent.daemon import adoption, doctor, forks, inbox, newcomers, pauses, reports, whereabouts
+from opagent.daemon import adoption, doctor, forks, inbox, newcomers, pauses, reports, spending, whereabouts
 from opagent.daemon.approvals import voided
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
@@ -354,6 +355,11 @@ class Host:
         if last is None:
             raise ProcessNotFound(f"no process of {conversation.record.id} has run yet", hint="opagent ps -a")
         return last.id
+
+    async def metered(self, process: str, usage: Mapping[str, Any]) -> None:
+        """What the proxy read of one response to an agent: numbers by "input", "output" and "cost" (in the budget's currency)."""
+        found = next((c for c in self.conversations.values() if c.agent is not None and c.agent.id == process), None)
+        await spending.metered(self.shared, found, usage)
 
     def refuse_agents(self, client: Client) -> None:
         """A person's word must not come from what an agent started. Raises Denied."""

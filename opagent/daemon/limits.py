@@ -16,6 +16,7 @@ from opagent.store import ledger
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation as Actor
+    from opagent.daemon.workspace import Workspace
     from opagent.store.database import Database
 
 # how each is kept: the daemon counts what it does itself, the rest is told
@@ -28,6 +29,11 @@ _FORMS = {
     Metric.WALL: (r"\d+(\.\d+)?[smhd]", "a duration such as 90s, 10m or 2h"),
 }
 _AMOUNT = (r"\d+|\d+(\.\d+)?[kMG]", "a number such as 200, 50k or 2M")
+
+
+def enforced(workspace: Workspace, metric: Metric) -> str:
+    """How a budget is kept, in the words of `explain`."""
+    return ENFORCED[metric]
 
 
 def today() -> str:

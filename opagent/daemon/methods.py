@@ -23,6 +23,7 @@ from opagent.daemon import (
     leaving,
     machines,
     mirroring,
+    reckoning,
     reports,
     trusting,
 )
@@ -366,7 +367,8 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = mirroring.METHODS | machines.METHODS | {
+_MORE = mirroring.METHODS | machines.METHODS | reckoning.METHODS
+METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _MORE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,
     "binding/explain": binding_explain, "binding/create": binding_create,

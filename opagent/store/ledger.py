@@ -88,7 +88,7 @@ def end(connection: sqlite3.Connection, place: Place, used_: Used, at: str) -> N
     values = (at, *amounts, used_.currency, used_.estimated, used_.doubts, *facts, place.turn)
     if not connection.execute(query, values).rowcount:
         return
-    scopes = [*(place.scope(per) for per in _OWN), *dict.fromkeys(scope for scope, _ in used_.keys)]
+    scopes = {*(place.scope(per) for per in _OWN), *(scope for scope, _ in used_.keys)}
     keys = {(scope, metric): amount for scope in scopes for metric, amount in used_.counted.items()}
     _settle(connection, place.turn, keys)
     for source, said in (("reported", used_.reported), ("metered", used_.metered)):
