@@ -90,7 +90,9 @@ def amount(metric: Metric, text: str) -> int:
         raise Usage(f"'{text}' is no amount of {metric.value.replace('_', ' ')}", f"it asks for {words}", "opagent budget --help")
     if metric is Metric.COST:
         return whole(metric, float(text.partition(" ")[0]))
-    return whole(metric, units.seconds(text) if metric is Metric.WALL else units.amount(text))
+    if metric is Metric.WALL:
+        return whole(metric, units.seconds(text))
+    return units.amount(int(text) if text.isdecimal() else text)
 
 
 def currency(binding: Binding) -> str:

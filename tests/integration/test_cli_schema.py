@@ -77,6 +77,10 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
         said("open", str(docs), "-m", "/permission", fails=True)
         (approval,) = said("approvals list")[0]["approvals"]
         said(answer, approval["id"])
+    (docs / ".agent.yaml").write_text("version: 1\nagent: echo\nbudget: {turns: 99, cost: 5 USD}\n")
+    said("open", str(docs), "-m", "/spend 5 0.5")
+    said("budget", ident)
+    said("usage", "--by", "day")
     said("restart", ident)
     said("stop", ident)
     said("doctor", fails=None)  # it depends on the machine
