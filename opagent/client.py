@@ -28,7 +28,7 @@ EVERYTHING = "*"
 # What must not happen twice when the connection is lost between question and answer.
 _ONCE = frozenset(
     {
-        "approval/answer", "binding/create", "conversation/create", "conversation/fork", "conversation/import",
+        "approval/answer", "approval/forget", "binding/create", "conversation/create", "conversation/fork", "conversation/import",
         "conversation/rebuild", "daemon/stop", "process/stop", "process/restart",
     }
 )  # fmt: skip

@@ -112,7 +112,20 @@ METHODS: dict[str, tuple[str, str]] = {
     "events/unsubscribe": ('conversation or "*"', ""),
     "approval/list": ("all?, conversation?, hosts? (of connected machines too)", "approvals (with hosts: each with host|null)"),
     "approval/find": ("approval (or its beginning)", "hosts: [name] (connected ones where it waits)"),
-    "approval/answer": ("approval, allow: true|false, reason?, scope?: once|conversation, answer?", "approval"),
+    "approval/answer": (
+        "approval, allow: true|false, reason?, scope?: once|conversation|binding, wider? (one step), answer?",
+        "approval",
+    ),
+    "approval/remembered": (
+        "path? (of one directory)",
+        "remembered: [{id, effect, kind, pattern, agent, scope: conversation|binding, conversation, workspace, approval, at, "
+        "by}]",
+    ),
+    "approval/forget": ("remembered: [id]", "forgotten: [remembered]"),
+    "audit/why": (
+        "id (of an approval)",
+        "id, kind: approval, state, title, steps: [{at, what, text}]",
+    ),
     "usage/list": (
         "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",
         "usage: [{name, turns, wall (s), tool_calls, tokens, cost, currency, reported_*, metered_*, estimated, doubtful, last}], "

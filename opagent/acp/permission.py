@@ -49,14 +49,13 @@ class Permission:
         return _subject(self.tool_call, hunks=False)
 
     @property
-    def pattern(self) -> str:
-        """What "the same again" means when an answer is remembered: the same command with the same arguments, directory and
-        environment, or the same kind at the same paths.
+    def same(self) -> Any:
+        """What "the same again" means beside the kind: the same command with the same arguments, directory and environment, or
+        the same paths; the agent's own words where it names neither.
         """
         raw = as_dict(self.tool_call.get("rawInput"))
         arguments = {key: value for key, value in raw.items() if key not in _WORDS_ONLY} if raw.get("command") else None
-        what = arguments or sorted(self.paths) or self.subject
-        return json.dumps([self.kind, what], ensure_ascii=False, sort_keys=True, default=str)
+        return arguments or sorted(self.paths) or self.subject
 
     def option(self, allow: bool) -> str | None:
         return choose(self.options, allow)

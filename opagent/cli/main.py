@@ -25,6 +25,7 @@ COMMANDS = {
     "deny": ("approvals", "deny", "say no to an approval"),
     "usage": ("usage", "usage", "what agents used: turns, time, tokens, costs"),
     "budget": ("budget", "budget", "what may be used, what is left, and more of it"),
+    "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
     "host": ("hosts", "host", "other machines"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),

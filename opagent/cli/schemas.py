@@ -21,7 +21,11 @@ THINGS = {
     "event": "conversation: str, seq: int, journal: int, turn: str|null, kind: str, at: str, body: object",
     "approval": "id: str, conversation: str, turn: str|null, process: str, kind: str, subject: str, options: [option], "
                 "asked_at: str, expires_at: str|null, state: str, answered_by: str|null, answered_at: str|null, "
-                "reason: str|null, rule: str|null, workspace?: str, path?: str, agent?: str, host?: str|null",
+                "reason: str|null, rule: str|null, same?: str, wider?: str, workspace?: str, path?: str, agent?: str, "
+                "host?: str|null",
+    "remembered": "id: str, effect: str, kind: str, pattern: str, agent: str, scope: str, conversation: str|null, "
+                  "workspace: str, approval: str|null, at: str, by: str",
+    "step": "at: str, what: str, text: str",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
                "since: str, turn: str|null, queued: int, restarts: int, sentence: str, memory?: int, cpu?: number, "
@@ -69,11 +73,13 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "stop": ("process: process",),
     "restart": ("process: process",),
     "wait": ("conversation: str, turn: turn|null",),
-    "approvals list": ("approvals: [approval]",),
+    "approvals list": ("approvals: [approval]", "remembered: [remembered]"),
+    "approvals forget": ("forgotten: [remembered]",),
     "allow": ("approval: approval",),
     "deny": ("approval: approval",),
     "usage": ("usage: [used], hosts?: [asked]",),
     "budget": ("workspace: str, per: str, limits: [limit]",),
+    "why": ("id: str, kind: str, state: str, title: str, steps: [step]",),
     "conversations list": ("conversations: [conversation]",),
     "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),
     "conversations new": (_CONVERSATION,),

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from opagent.acp import elicitation
 from opagent.acp.connection import Asked
-from opagent.acp.messages import as_dict, as_text
-from opagent.acp.permission import Permission
-from opagent.daemon import filerights, inbox
-from opagent.document.approval import Does
+from opagent.daemon import inbox
+from opagent.daemon.asking import Pause, Question, Said, nobody
 from opagent.errors import AlreadyDecided, ApprovalNotFound, OpAgentError, StoreFailed, Usage
 from opagent.model import (
     OURS,
@@ -25,6 +22,7 @@ from opagent.model import (
     ApprovalId,
     ApprovalState,
     ConversationId,
+    Decision,
     Effect,
     Event,
     Kind,
@@ -32,9 +30,12 @@ from opagent.model import (
     Turn,
     TurnState,
 )
+from opagent.policy import remembering
 from opagent.store import approvals as rows
+from opagent.store import remembered as remembered_rows
 from opagent.store import turns as turn_rows
-from opagent.store.events import Draft, Journal, timestamp
+from opagent.store.events import AuditKind, Draft, timestamp
+from opagent.store.remembered import Remembered
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
@@ -43,81 +44,13 @@ if TYPE_CHECKING:
 _AGAIN = 5.0  # seconds until an expiry is tried again that the store did not take
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a person is asked. `pattern` is what "the same again" means; without one an answer is never remembered."""
-
-    kind: str
-    subject: str
-    digest: str
-    options: tuple[Mapping[str, str], ...]
-    rule: str
-    pattern: str = ""
-    shown: Mapping[str, Any] = field(default_factory=dict)  # more for the block in the file: action, content, where
-
-    @classmethod
-    def of(cls, permission: Permission, rule: str) -> Question:
-        shown: dict[str, Any] = {}
-        if permission.changes:
-            shown = {"action": permission.action, "content": permission.changes}
-        if permission.kind == "execute":
-            shown["where"] = as_text(as_dict(permission.tool_call.get("rawInput")).get("cwd"))
-        said = (permission.kind, permission.subject, permission.digest, permission.options)
-        return cls(*said, rule, permission.pattern, shown)
-
-    @property
-    def offers(self) -> list[str]:
-        """What a person may do, by the words of `document/approval.py`."""
-        if self.kind == QUESTION:
-            return [Does.ANSWER, Does.DECLINE]
-        return [Does.ONCE, *([Does.CONVERSATION] if self.pattern else []), Does.DENY]
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A person's answer. `words`: of a question; an option's id or name, or any text where it has no options."""
-
-    allow: bool
-    by: str  # human:UID
-    via: str
-    reason: str | None = None
-    scope: str = "once"  # or conversation
-    words: str = ""
-
-
-class Pause(Protocol):
-    """A question of ours about a turn that was stopped; `daemon/pauses.py` has them."""
-
-    @property
-    def key(self) -> str:
-        """What it is about: the same is not asked twice at a time."""
-
-    @property
-    def sentence(self) -> str:
-        """What happened."""
-
-    @property
-    def options(self) -> tuple[Mapping[str, str], ...]: ...
-
-    def chosen(self, words: str) -> str:
-        """The answer that a person's words are. Raises ValueError."""
-
-    def commit(self, db: Any, journal: Journal, approval: Approval, said: Said) -> None:
-        """What a yes does, in its transaction."""
-
-    def next_words(self, answer: str, turn: Turn) -> str:
-        """What the agent is told then, empty for nothing."""
-
-    def as_json(self) -> dict[str, Any]:
-        """For the log."""
-
-
 @dataclass(slots=True)
 class _Open:
     """A question that waits in this daemon."""
 
     conversation: Conversation
-    pattern: str
+    question: Question
+    binding: str  # the digest of what decided, when it was asked
     body: Mapping[str, Any]  # as it was logged
     timer: asyncio.TimerHandle | None = None
     pause: Pause | None = None
@@ -135,15 +68,17 @@ class Approvals:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._open: dict[ApprovalId, _Open] = {}
-        self._remembered: dict[tuple[ConversationId, str], Effect] = {}  # while the daemon lives
+        self.asked: Callable[[Conversation, Mapping[str, Any]], None] = lambda conversation, body: None  # committed just now
 
     async def ask(self, conversation: Conversation, turn: Turn, request: Asked, question: Question) -> Approval:
         """Commit the question and the waiting turn; announced by the commit itself."""
         question = conversation.redaction.question(question)
         approval = _pending(ApprovalId(self._shared.new_id("approval", rows.get)), conversation, turn, request, question)
-        body = _body(approval, question, conversation)
+        body = question.body(approval, conversation)
         drafts = [
-            Draft(Kind.APPROVAL_ASKED, turn.id, body),
+            Draft(
+                Kind.APPROVAL_ASKED, turn.id, body, {"agent": conversation.role}, {"decision": _decided(question, approval.id)}
+            ),
             Draft(Kind.TURN_STATE, turn.id, {"state": "waiting", "message": turn.message}),
         ]
 
@@ -151,7 +86,8 @@ class Approvals:
             rows.insert(db, approval)
             turn_rows.update(db, replace(turn, state=TurnState.WAITING))
 
-        self._open[approval.id] = waiting = _Open(conversation, question.pattern, body)  # before anybody can answer
+        waiting = _Open(conversation, question, conversation.workspace.deciding, body)
+        self._open[approval.id] = waiting  # before anybody can answer
         try:
             events = await conversation.append(drafts, barrier=True, also=change)
         except OpAgentError:
@@ -162,26 +98,30 @@ class Approvals:
         if not keep and approval.id in self._open:
             expire = lambda: self._shared.spawn(self._expire(approval.id), f"expire-{approval.id}")  # noqa: E731
             waiting.timer = asyncio.get_running_loop().call_later(wait, expire)
+        self.asked(conversation, waiting.body)
         return approval
 
     async def pose(self, conversation: Conversation, turn: Turn, question: Question, pause: Pause) -> Approval:
         """Commit a question of ours about a turn that is about to end; it does not expire."""
         ident = ApprovalId(self._shared.new_id("approval", rows.get))
         said = (question.kind, question.subject, question.digest, question.options, timestamp(), None)
-        approval = Approval(ident, conversation.record.id, turn.id, OURS, json.dumps(ident), *said, rule=question.rule)
-        body = _body(approval, question, conversation) | {"agent": "OpAgent", "pause": pause.as_json()}
+        approval = Approval(ident, conversation.record.id, turn.id, OURS, json.dumps(ident), *said, rule=question.decision.rule)
+        body = question.body(approval, conversation) | {"agent": "OpAgent", "pause": pause.as_json()}
         self.reopen(conversation, approval, body, pause)
         try:
-            draft = Draft(Kind.APPROVAL_ASKED, turn.id, body)
+            draft = Draft(Kind.APPROVAL_ASKED, turn.id, body, facts={"decision": _decided(question, ident)})
             await conversation.append([draft], barrier=True, also=lambda db: rows.insert(db, approval))
         except OpAgentError:
             self._forget(ident)
             raise
+        self.asked(conversation, body)
         return approval
 
     def reopen(self, conversation: Conversation, approval: Approval, body: Mapping[str, Any], pause: Pause) -> None:
         """A question of ours waits; perhaps since an earlier daemon."""
-        self._open[approval.id] = _Open(conversation, "", body, pause=pause)
+        decision = Decision(Effect.ASK, approval.rule or "", pause.reason, "proxy")
+        question = Question(approval.kind, approval.subject, approval.digest, approval.options, decision)
+        self._open[approval.id] = _Open(conversation, question, "", body, pause=pause)
 
     def posed(self, key: str) -> ApprovalId | None:
         """The question of ours about this that waits."""
@@ -192,7 +132,10 @@ class Approvals:
         return tuple(ident for ident in self.waiting_for(conversation) if self._open[ident].pause is not None)
 
     async def answer(self, ident: str, said: Said) -> Approval:
-        """A person's answer; the first committed one wins. Raises ApprovalNotFound, AlreadyDecided, Usage."""
+        """A person's answer; the first committed one wins, and what is to be remembered is committed with it.
+
+        Raises ApprovalNotFound, AlreadyDecided, Usage.
+        """
         approval = self.find(ident)
         if said.allow and approval.kind == QUESTION:
             pause = self._open[approval.id].pause if approval.id in self._open else None
@@ -203,12 +146,31 @@ class Approvals:
                 raise Usage(
                     f"that is no answer to {approval.id}", str(error), f"opagent allow {approval.id} --answer TEXT"
                 ) from None
-        pattern = waiting.pattern if (waiting := self._open.get(approval.id)) else ""
-        approval = await self._decide(approval, ApprovalState.ALLOWED if said.allow else ApprovalState.DENIED, said)
-        if said.scope == "conversation" and pattern:
-            self._remembered[approval.conversation, pattern] = Effect.ALLOW if said.allow else Effect.DENY
+        keep = self._kept(approval, said)
+        approval = await self._decide(approval, ApprovalState.ALLOWED if said.allow else ApprovalState.DENIED, said, keep)
         self._tell(approval)
         return approval
+
+    def _kept(self, approval: Approval, said: Said) -> Remembered | None:
+        """What is to be remembered of an answer. Raises Usage where it never is."""
+        if said.scope == "once" and not said.wider:
+            return None
+        waiting = self._open.get(approval.id)
+        if waiting is None:
+            return None  # it was decided before, as whoever answers will hear
+        pattern = waiting.question.pattern
+        if said.wider and pattern:
+            pattern = remembering.wider(pattern)
+        if not pattern or said.scope == "once":
+            what = "there is no wider pattern for it" if waiting.question.pattern else "such an answer counts once"
+            why = "with --conversation or --binding only" if said.scope == "once" else what
+            raise Usage(f"the answer to {approval.id} cannot be remembered like that", why, f"opagent allow {approval.id}")
+        conversation = waiting.conversation
+        return Remembered(
+            waiting.binding, approval.conversation if said.scope == "conversation" else None, conversation.role, approval.kind,
+            remembering.key(pattern), Effect.ALLOW if said.allow else Effect.DENY, timestamp(), said.by, approval.id,
+            conversation.workspace.path, conversation.redaction.hide(remembering.shown(pattern)),
+        )  # fmt: skip
 
     def find(self, ident: str) -> Approval:
         """Raises ApprovalNotFound, Conflict."""
@@ -222,7 +184,7 @@ class Approvals:
     async def settle(self, ident: ApprovalId, state: ApprovalState, reason: str) -> None:
         """An end that nobody chose: cancelled, expired or void. Where a person was faster, the agent never hears it: void."""
         try:
-            await self._decide(self.find(ident), state, _nobody(reason))
+            await self._decide(self.find(ident), state, nobody(reason))
         except AlreadyDecided:
             with contextlib.suppress(AlreadyDecided):
                 await self._take_back(ident, reason)
@@ -242,40 +204,65 @@ class Approvals:
         """The open questions of one conversation."""
         return tuple(ident for ident, waiting in self._open.items() if waiting.conversation.record.id == conversation)
 
-    def remembered(self, conversation: ConversationId, permission: Permission) -> Effect | None:
-        return self._remembered.get((conversation, permission.pattern))
+    def remembered(self, conversation: Conversation, kind: str, pattern: str) -> Remembered | None:
+        """A person's earlier answer that counts for this, too; while what decides is what it was then."""
+        if not (patterns := remembering.keys(pattern)):
+            return None
+        key = (conversation.workspace.deciding, conversation.role, kind, patterns, conversation.record.id)
+        return self._shared.database.read(lambda db: remembered_rows.find(db, *key))
 
-    async def _decide(self, approval: Approval, state: ApprovalState, said: Said) -> Approval:
+    async def forget(self, idents: Sequence[str], by: str) -> list[Remembered]:
+        """From now on it is asked again. Raises ApprovalNotFound; then all of them stay."""
+
+        def change(db: Any) -> list[Remembered]:
+            gone = [remembered_rows.forget(db, ident) for ident in idents]
+            for each in gone:
+                facts = {"obj": {"path": each.workspace}, "decision": {"approval": each.approval, "rule": each.shown}}
+                self._shared.journal.put(db, None, [Draft(AuditKind.APPROVAL_VOID, who={"human": by}, facts=facts)])
+            return gone
+
+        return await self._shared.database.write(change, barrier=True)
+
+    async def void_answer(self, conversation: Conversation, ident: ApprovalId, reason: str) -> None:
+        """An answer that does not fit any more what would be done: it is as if nobody had given it."""
+        await self._take_back(ident, reason, conversation)
+
+    async def _decide(self, approval: Approval, state: ApprovalState, said: Said, keep: Remembered | None = None) -> Approval:
         body = {
             "id": approval.id, "state": state.value, "answered_by": said.by, "via": said.via, "scope": said.scope,
             "reason": said.reason, "subject": approval.subject, **({"answer": said.words} if said.words else {}),
+            **({"where": dict(said.where)} if said.where else {}), **({"same": keep.shown} if keep else {}),
         }  # fmt: skip
         answer = rows.Answer(state, timestamp(), said.by, option=said.words or None, reason=said.reason)
         waiting = self._open.get(approval.id)
 
         def change(db: Any) -> None:
             rows.answer(db, approval.id, answer)
+            if keep is not None:
+                remembered_rows.put(db, keep)
             if waiting is not None and waiting.pause is not None and state is ApprovalState.ALLOWED:
                 waiting.pause.commit(db, self._shared.journal, approval, said)
 
-        drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body)]
+        who = {"human": said.by, "uid": said.where.get("uid"), "via": [said.via]} if said.where else {}
+        drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body, who)]
         events = await self._shared.journal.append(approval.conversation, drafts, barrier=True, also=change)
         if waiting is not None:
             waiting.conversation.file.take(events)
         return self.find(approval.id)
 
-    async def _take_back(self, ident: ApprovalId, reason: str) -> None:
+    async def _take_back(self, ident: ApprovalId, reason: str, conversation: Conversation | None = None) -> None:
         def change(db: Any) -> list[Event]:
             taken = rows.take_back(db, ident, reason)
             return self._shared.journal.put(db, taken.conversation, [voided(taken)])
 
         events = await self._shared.database.write(change, barrier=True)
-        if (waiting := self._open.get(ident)) is not None:
-            waiting.conversation.file.take(events)
+        waiting = self._open.get(ident)
+        if owner := conversation or (waiting and waiting.conversation):
+            owner.file.take(events)
 
     async def _expire(self, ident: ApprovalId) -> None:
         try:
-            approval = await self._decide(self.find(ident), ApprovalState.EXPIRED, _nobody("nobody answered in time"))
+            approval = await self._decide(self.find(ident), ApprovalState.EXPIRED, nobody("nobody answered in time"))
         except StoreFailed:
             asyncio.get_running_loop().call_later(_AGAIN, lambda: self._shared.spawn(self._expire(ident), f"expire-{ident}"))
             return
@@ -295,10 +282,6 @@ class Approvals:
             waiting.timer.cancel()
 
 
-def _nobody(reason: str) -> Said:
-    return Said(False, "opagent", "daemon", reason)
-
-
 def _pending(ident: ApprovalId, conversation: Conversation, turn: Turn, request: Asked, question: Question) -> Approval:
     assert conversation.agent is not None
     wait, keep = conversation.workspace.approval_timeout()
@@ -307,24 +290,19 @@ def _pending(ident: ApprovalId, conversation: Conversation, turn: Turn, request:
         conversation=conversation.record.id,
         turn=turn.id,
         process=conversation.agent.id,
-        rpc_id=json.dumps([request.number, request.id]),
+        rpc_id=json.dumps([request.number, request.id, *([question.again] if question.again else [])]),
         kind=question.kind,
         subject=question.subject,
         digest=question.digest,
         options=question.options,
         asked_at=timestamp(),
         expires_at=None if keep else (datetime.now(UTC) + timedelta(seconds=wait)).isoformat(timespec="seconds"),
-        rule=question.rule,
+        rule=question.decision.rule,
     )
 
 
-def _body(approval: Approval, question: Question, conversation: Conversation) -> dict[str, Any]:
-    """Of the event that asks: what `document/approval.py` shows."""
-    shown = dict(question.shown)
-    if question.kind == "execute":
-        shown["where"] = shown.get("where") or os.path.basename(conversation.workspace.path) + "/"
-    return {
-        "id": approval.id, "kind": approval.kind, "subject": approval.subject, "expires_at": approval.expires_at,
-        "rule": approval.rule, "options": [dict(option) for option in approval.options], "agent": conversation.role,
-        "offers": question.offers, "in_file": filerights.now(conversation).ticks, **shown,
-    }  # fmt: skip
+def _decided(question: Question, ident: ApprovalId) -> dict[str, Any]:
+    """The decision that asks, as the head of a row of the journal tells it."""
+    said = question.decision
+    told = {"effect": said.effect.word, "rule": said.rule, "layer": said.layer, "enforcement": said.enforcement}
+    return {**told, "approval": ident}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import os
 import stat
 
@@ -44,16 +47,97 @@ def read(workspace: str, relative: str, limit: int) -> bytes:
             os.close(fd)
 
 
-def write(workspace: str, relative: str, content: bytes) -> None:
-    """A temporary name in the same directory and a rename: whole or not at all, and never through a link of either kind."""
+def identity(workspace: str, relative: str, limit: int) -> str:
+    """What stands at a name at this moment: the digest of its content; of a large one who it is, when it was changed last."""
+    try:
+        content = read(workspace, relative, limit)
+    except FileNotFoundError:
+        return ""
+    except (OSError, FileRefused):
+        return _inode(workspace, relative)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _inode(workspace: str, relative: str) -> str:
+    folder, name = os.path.split(relative)
+    try:
+        with files.directory(workspace) as top:
+            there = _open_folder(top, folder)
+            try:
+                found = os.stat(name, dir_fd=there, follow_symlinks=False)
+            finally:
+                os.close(there)
+    except OSError as error:
+        return f"error {error.errno}"
+    return f"inode {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def write(workspace: str, relative: str, content: bytes, expected: str | None = None) -> bool:
+    """A temporary name in the same directory and a rename: whole or not at all, and never through a link of either kind.
+
+    `expected`: the digest of what must stand there still ("": nothing). Where it does not, nothing is changed: False.
+    """
     folder, name = os.path.split(relative)
     with files.directory(workspace) as top:
         _make_folders(top, folder)
         there = _open_folder(top, folder)
         try:
-            files.write_whole_at(there, name, content, _mode(there, name))
+            mode = _mode(there, name)
+            if expected is None or expected.startswith(("inode", "error")):
+                files.write_whole_at(there, name, content, mode)
+                return True
+            return _replace(there, name, content, mode, expected)
         finally:
             os.close(there)
+
+
+def _replace(there: int, name: str, content: bytes, mode: int, expected: str) -> bool:
+    """The new version is exchanged with the old one, and what came out is looked at: a comparison before would be too early."""
+    fresh = f".{name[:200]}.{os.getpid()}.new"
+    files.write_whole_at(there, fresh, content, mode)
+    try:
+        if not expected:
+            try:
+                os.link(fresh, name, src_dir_fd=there, dst_dir_fd=there, follow_symlinks=False)
+            except FileExistsError:
+                return False
+            return True
+        return _exchange(there, fresh, name, expected)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=there)
+
+
+def _exchange(there: int, fresh: str, name: str, expected: str) -> bool:
+    new, old = f"/proc/self/fd/{there}/{fresh}", f"/proc/self/fd/{there}/{name}"
+    try:
+        files.exchange(new, old)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+        if _digest(there, name) != expected:  # a file system that exchanges nothing: the best there is
+            return False
+        os.rename(fresh, name, src_dir_fd=there, dst_dir_fd=there)
+        return True
+    if _digest(there, fresh) == expected:
+        return True
+    files.exchange(new, old)
+    return False
+
+
+def _digest(there: int, name: str) -> str:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=there)
+    except OSError:
+        return ""
+    try:
+        return hashlib.sha256(files.read_regular(fd, 1 << 30, name)).hexdigest()
+    except (OSError, FileRefused):
+        return ""
+    finally:
+        os.close(fd)
 
 
 def _open_folder(top: int, folder: str) -> int:

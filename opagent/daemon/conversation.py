@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opagent.acp.connection import Update
-from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, saves, standing, stopping, turns
+from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, reaching, saves, standing, stopping, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.projection import ConversationFile
 from opagent.daemon.redaction import Redaction
@@ -24,6 +24,7 @@ from opagent.daemon.workspace import Workspace
 from opagent.errors import Bug, NotFound, OpAgentError, StoreFailed
 from opagent.model import Approval, Event, ExitReport, Kind, ProcessState, Turn, TurnId, TurnState
 from opagent.model import Conversation as Record
+from opagent.policy.fatigue import Guard
 from opagent.process.states import Happening, move
 from opagent.store.events import Draft
 
@@ -61,6 +62,7 @@ class Conversation:
         self.retold = ""  # what was said before is another now than the session of the agent knows; a sentence that says so
         self.model = ""  # what the front matter said when the agent was started
         self.stuck = ""  # why the next turn does not begin, where it is for a person to do something
+        self.guard = Guard()
         self._ticking = False
         self._looking = False  # a `Changed` lies in the inbox
 
@@ -176,6 +178,10 @@ class Conversation:
                 await stopping.answered(self, approval, pause)
             case inbox.Answered(approval):
                 await questions.answered(self, approval)
+            case inbox.Connects():
+                await reaching.ask(self, item)
+            case inbox.ConnectGone(_, request):
+                await reaching.gone(self, request)
             case inbox.Cancel(turn, reason, done):
                 try:
                     await self._cancel(turn, reason, done)

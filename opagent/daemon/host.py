@@ -9,7 +9,6 @@ import secrets
 import shlex
 import socket
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from opagent.daemon.conversation import Conversation
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
+from opagent.daemon.network import Network, Usage
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
 from opagent.daemon.watching import Watching
@@ -29,7 +29,7 @@ from opagent.daemon.workspace import Workspace
 from opagent.document.names import file_name, new_conversation
 from opagent.errors import Conflict, ConversationNotFound, Denied, NotFound, OpAgentError, ProcessNotFound
 from opagent.model import Conversation as Record
-from opagent.model import ConversationId, Kind, ProcessState, Turn, TurnState
+from opagent.model import ConversationId, Kind, ProcessId, ProcessState, Turn, TurnState
 from opagent.process import tree
 from opagent.store import conversations as rows
 from opagent.store import processes as process_rows
@@ -63,6 +63,8 @@ class Host:
         self._tasks = tasks
         self._consumers: dict[ConversationId, asyncio.Task[None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
+        shared.network = Network(shared)
+        shared.network.metered = self._metered
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
@@ -176,6 +178,7 @@ class Host:
         await asyncio.gather(*self._consumers.values(), return_exceptions=True)
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
+        await self.shared.network.close()
         self.shared.ownership.release()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
         await self.database.close()
@@ -356,10 +359,10 @@ class Host:
             raise ProcessNotFound(f"no process of {conversation.record.id} has run yet", hint="opagent ps -a")
         return last.id
 
-    async def metered(self, process: str, usage: Mapping[str, Any]) -> None:
-        """What the proxy read of one response to an agent: numbers by "input", "output" and "cost" (in the budget's currency)."""
-        found = next((c for c in self.conversations.values() if c.agent is not None and c.agent.id == process), None)
-        await spending.metered(self.shared, found, usage)
+    def _metered(self, process: ProcessId, usage: Usage) -> None:
+        """What the proxy read of one response to an agent."""
+        if (found := self.conversations.get(usage.conversation)) is not None:
+            self.shared.spawn(spending.metered(self.shared, found, {"input": usage.input, "output": usage.output}), "metered")
 
     def refuse_agents(self, client: Client) -> None:
         """A person's word must not come from what an agent started. Raises Denied."""

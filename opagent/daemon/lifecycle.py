@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from opagent.daemon import gestures, inbox, standing, turns
 from opagent.daemon.agent import Agent
+from opagent.daemon.network import Way, wants
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
 from opagent.model import ExitReport, ProcessState, Turn, TurnState
@@ -51,6 +52,7 @@ async def start(c: Conversation) -> None:
     ident = c.shared.new_process()
     launch, role = c.workspace.launch(ident, speaker)
     role = replace(role, model=role.model or await gestures.model(c) or None)
+    launch = await c.shared.network.attach(c, ident, launch, Way.PORT if wants(c.workspace, c.role) else Way.OPEN)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(ident, c.generation, role, c.post)
     await c.shared.process_starts(agent, speaker)
@@ -154,6 +156,7 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
         c.services = None
     if agent is not None:
         agent.forget()
+        c.shared.network.detach(agent.id)
         c.gone.append((agent, report))
     await _bury(c)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent import paths
 from opagent.binding import units
+from opagent.daemon import keys
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Conversation, Origin, Turn
 from opagent.policy.budget import MILLIONTHS, Limit, Metric, Per, Place, Scope
@@ -32,8 +33,14 @@ _AMOUNT = (r"\d+|\d+(\.\d+)?[kMG]", "a number such as 200, 50k or 2M")
 
 
 def enforced(workspace: Workspace, metric: Metric) -> str:
-    """How a budget is kept, in the words of `explain`."""
-    return ENFORCED[metric]
+    """How a budget is kept, in the words of `explain`: the proxy counts tokens where it stands before the model."""
+    if metric is not Metric.TOKENS or workspace.binding.agent is None:
+        return ENFORCED[metric]
+    try:
+        found = keys.keys(workspace, workspace.binding.agent)
+    except OpAgentError:
+        return ENFORCED[metric]
+    return "proxy" if any(key.variable and key.usage for key in found) else ENFORCED[metric]
 
 
 def today() -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opagent import control, paths
 from opagent.binding import making
 from opagent.daemon import (
+    answering,
     doctor,
     explain,
     fleet,
@@ -27,13 +28,11 @@ from opagent.daemon import (
     reports,
     trusting,
 )
-from opagent.daemon.approvals import Said
 from opagent.daemon.params import Params, environment, maybe, number, place, placed, text, wanted
 from opagent.daemon.server import Client
 from opagent.daemon.workspace import Workspace
 from opagent.errors import ConversationNotFound, NotTrusted, Usage
 from opagent.model import Trust, Turn, TurnId
-from opagent.store import approvals as approval_rows
 from opagent.store import conversations as conversation_rows
 from opagent.store import trust as trust_rows
 from opagent.store import turns as turn_rows
@@ -293,30 +292,6 @@ async def events_unsubscribe(host: Host, client: Client, params: Params) -> Resu
     return {}
 
 
-# ---- approvals -----------------------------------------------------------------------------------------------------------
-
-
-async def approval_list(host: Host, client: Client, params: Params) -> Result:
-    word = maybe(params, "conversation")
-    ident = host.database.read(lambda db: conversation_rows.find(db, word)).id if word else None
-    found = host.database.read(lambda db: approval_rows.listed(db, ident, decided=bool(params.get("all"))))
-    here = [control.approval_json(approval) | reports.where(host, approval.conversation) for approval in found]
-    if not params.get("hosts"):
-        return {"approvals": here}
-    return {"approvals": [row | {"host": None} for row in here] + await fleet.approvals(host, client, params)}
-
-
-async def approval_answer(host: Host, client: Client, params: Params) -> Result:
-    allow, scope = params.get("allow"), maybe(params, "scope") or "once"
-    if not isinstance(allow, bool) or scope not in ("once", "conversation"):
-        raise Usage("allow must be true or false, scope once or conversation")
-    host.refuse_agents(client)
-    by, via = f"human:{client.uid}", client.name or "cli"
-    said = Said(allow, by, via, maybe(params, "reason"), scope, maybe(params, "answer") or "")
-    approval = await host.shared.approvals.answer(text(params, "approval"), said)
-    return control.approval_json(approval) | reports.where(host, approval.conversation)
-
-
 # ---- processes -----------------------------------------------------------------------------------------------------------
 
 
@@ -367,8 +342,8 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-_MORE = mirroring.METHODS | machines.METHODS | reckoning.METHODS
-METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _MORE | {
+_ELSEWHERE = mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS  # what other modules have
+METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,
     "binding/explain": binding_explain, "binding/create": binding_create,
@@ -380,7 +355,6 @@ METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _MORE 
     "turn/start": turn_start, "turn/cancel": turn_cancel, "turn/steer": turn_steer,
     "queue/list": queue_list, "queue/remove": queue_remove,
     "events/subscribe": events_subscribe, "events/unsubscribe": events_unsubscribe,
-    "approval/list": approval_list, "approval/find": fleet.find, "approval/answer": approval_answer,
     "process/list": process_list, "process/stop": process_stop, "process/restart": process_restart,
     "process/logs": process_logs, "link/open": link_open, "question/answer": question_answer,
 }  # fmt: skip

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import elicitation
 from opagent.daemon import limits
-from opagent.daemon.approvals import Pause, Question, Said
+from opagent.daemon.asking import Pause, Question, Said
 from opagent.errors import AlreadyDecided, OpAgentError, Usage
-from opagent.model import OURS, QUESTION, Approval, ApprovalState, Kind, Turn
+from opagent.model import OURS, QUESTION, Approval, ApprovalState, Decision, Effect, Kind, Turn
 from opagent.policy import budget
 from opagent.policy.budget import Limit
 from opagent.store import approvals as approval_rows
@@ -166,7 +166,8 @@ async def put(c: Conversation, turn: Turn, pause: Pause) -> tuple[str, str]:
     asked = c.shared.approvals.posed(pause.key)
     if asked is None:
         rule = pause.limit.origin if isinstance(pause, OverBudget) else "loop detection"
-        question = Question(QUESTION, f"{pause.sentence} {_asks(pause)}", pause.key, pause.options, rule)
+        decision = Decision(Effect.ASK, rule, pause.reason, "proxy")
+        question = Question(QUESTION, f"{pause.sentence} {_asks(pause)}", pause.key, pause.options, decision)
         asked = (await c.shared.approvals.pose(c, turn, question, pause)).id
     return pause.sentence, f"opagent allow {asked} --answer {pause.options[0]['id']}"
 

@@ -5,15 +5,18 @@ Called by the consumer only; it waits for nobody. A question to a person is an a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opagent.acp import elicitation, messages
 from opagent.acp.connection import Asked
-from opagent.acp.permission import choose, read_permission
+from opagent.acp.permission import Permission, choose, read_permission
 from opagent.control import METHOD_NOT_FOUND
-from opagent.daemon.approvals import Question
-from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Effect, Kind, ProcessState, TurnState
+from opagent.daemon import connecting, inbox
+from opagent.daemon.asking import Question
+from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Decision, Effect, Kind, ProcessState, TurnState
+from opagent.policy import fatigue, remembering
 from opagent.process.states import Happening
 from opagent.store import turns as rows
 from opagent.store.events import Draft
@@ -25,8 +28,14 @@ if TYPE_CHECKING:
     from opagent.daemon.turns import Running
 
 
+GUARD = "opagent/guard"  # stands for a request of the agent in the question whether it may ask on
+
+
 async def withdraw(c: Conversation, running: Running) -> None:
     """Every open permission request is answered `cancelled`."""
+    held, running.held = running.held, []
+    for request, _ in held if c.agent is not None else ():
+        _say_cancelled(c, request)
     for ident, request in list(running.pending.items()):
         del running.pending[ident]
         await c.shared.approvals.settle(ident, ApprovalState.CANCELLED, "the turn ended")
@@ -41,6 +50,10 @@ def _say_cancelled(c: Conversation, request: Asked) -> None:
             c.agent.answer(request.id, messages.cancelled_outcome())
         case "elicitation/create":
             c.agent.answer(request.id, elicitation.cancelled())
+        case connecting.CONNECT:
+            connecting.cancelled(c, request)
+        case method if method == GUARD:
+            pass  # no agent waits for it
         case _:
             c.agent.refuse(request.id, messages.REQUEST_CANCELLED, "the turn was cancelled")
 
@@ -51,12 +64,26 @@ async def taken_back(c: Conversation, ident: jsonrpc.Id) -> None:
     assert agent is not None
     if c.services is not None:
         c.services.taken_back(ident)
+    for request, question in list(running.held) if running else ():
+        if running is not None and request.id == ident:
+            running.held.remove((request, question))
+            agent.refuse(ident, messages.REQUEST_CANCELLED, "taken back")
     for approval, request in list(running.pending.items()) if running else ():
         if running is not None and request.id == ident:
             del running.pending[approval]
             await c.shared.approvals.settle(approval, ApprovalState.CANCELLED, "the agent took its question back")
             agent.refuse(ident, messages.REQUEST_CANCELLED, "taken back")
             await _goes_on(c, running, agent, approval)
+
+
+async def end(c: Conversation, running: Running, number: int, reason: str) -> None:
+    """A question that is not wanted any more, and that nobody waits to hear the answer of."""
+    running.held = [each for each in running.held if each[0].number != number]
+    for approval, request in list(running.pending.items()):
+        if request.number == number and c.agent is not None:
+            del running.pending[approval]
+            await c.shared.approvals.settle(approval, ApprovalState.CANCELLED, reason)
+            await _goes_on(c, running, c.agent, approval)
 
 
 async def asked(c: Conversation, request: Asked) -> None:
@@ -84,15 +111,24 @@ async def _permission(c: Conversation, request: Asked) -> None:
         if permission is None:
             await c.note("the agent asked for permission in a form that cannot be answered; it was told: cancelled")
         return
-    decision = c.workspace.decide_permission(permission, c.shared.approvals.remembered(c.record.id, permission))
-    if decision.effect is not Effect.ASK:
-        option = permission.option(decision.effect is Effect.ALLOW)
-        agent.answer(request.id, messages.selected_outcome(option) if option else messages.cancelled_outcome())
-        verb = "allowed" if decision.effect is Effect.ALLOW else "denied"
-        first = permission.subject.splitlines()[0]
-        await c.note(f"{verb} by {decision.rule}: {first}", {"rule": decision.rule, "effect": verb})
-        return
-    await put(c, running, request, Question.of(permission, decision.rule))
+    pattern = remembering.claimed(permission.kind, permission.same)
+    earlier = c.shared.approvals.remembered(c, permission.kind, pattern)
+    decision = c.workspace.decide_permission(permission, earlier)
+    if decision.effect is Effect.ASK:
+        await put(c, running, request, Question.of(permission, decision, pattern))
+    else:
+        await _at_once(c, request, permission, decision)
+
+
+async def _at_once(c: Conversation, request: Asked, permission: Permission, decision: Decision) -> None:
+    """A rule decides, or what a person said before."""
+    assert c.agent is not None
+    option = permission.option(decision.effect is Effect.ALLOW)
+    c.agent.answer(request.id, messages.selected_outcome(option) if option else messages.cancelled_outcome())
+    verb = "allowed" if decision.effect is Effect.ALLOW else "denied"
+    first = permission.subject.splitlines()[0]
+    more = {"rule": decision.rule, "effect": verb, "call": messages.as_text(permission.tool_call.get("toolCallId"))}
+    await c.note(f"{verb} by {decision.rule}: {first}", {key: value for key, value in more.items() if value})
 
 
 async def _question(c: Conversation, request: Asked) -> None:
@@ -109,18 +145,46 @@ async def _question(c: Conversation, request: Asked) -> None:
         message = messages.as_text(request.params.get("message"))
         await c.note(f"the agent asked a question that cannot be shown, since {error}; it was declined: {message}")
         return
-    rule = "a question of the agent"
-    await put(c, running, request, Question(QUESTION, form.message, form.digest, form.options, rule))
+    decision = Decision(Effect.ASK, "a question of the agent", "agent", "acp")
+    await put(c, running, request, Question(QUESTION, form.message, form.digest, form.options, decision))
 
 
-async def put(c: Conversation, running: Running, request: Asked, question: Question) -> Approval:
-    """Put it to a person; the answer comes back as an item of the inbox."""
+async def put(c: Conversation, running: Running, request: Asked, question: Question) -> None:
+    """Put it to a person; the answer comes back as an item of the inbox. Where there were too many, it is held for a while."""
+    if running.held or not c.guard.takes(c.shared.clock()):
+        running.held.append((request, question))
+        if len(running.held) > 1:
+            return
+        c.guard.summaries += 1
+        request, question = Asked(GUARD, GUARD, {}, -c.guard.summaries), _summary(c)
     approval = await c.shared.approvals.ask(c, running.turn, request, question)
     running.pending[approval.id] = request
     if running.account is not None and c.workspace.approval_timeout()[1]:
         running.account.watch.stop(c.shared.clock())  # a question that waits for ever must not use up the time
     await c.waits(approval)
-    return approval
+
+
+def _summary(c: Conversation) -> Question:
+    """The one question that stands for all that wait behind it. A yes answers none of them."""
+    minutes = int(fatigue.WITHIN // 60)
+    subject = (
+        f"{c.role} has asked {fatigue.MOST} questions in {minutes} minutes and is paused. Let it ask on? A no ends its turn."
+    )
+    decision = Decision(Effect.ASK, f"more than {fatigue.MOST} questions in {minutes} minutes", "built-in", "proxy")
+    return Question("pause", subject, hashlib.sha256(subject.encode()).hexdigest(), (), decision)
+
+
+async def _let_ask(c: Conversation, running: Running, approval: Approval) -> None:
+    """What was held is asked, one by one; or the turn ends."""
+    held, running.held = running.held, []
+    if approval.state is ApprovalState.ALLOWED:
+        c.guard.reset()
+        for request, question in held:
+            await put(c, running, request, question)
+        return
+    for request, _ in held:
+        _say_cancelled(c, request)
+    c.post(inbox.Cancel(running.turn.id, "asked too much"))
 
 
 async def answered(c: Conversation, approval: Approval) -> None:
@@ -128,18 +192,20 @@ async def answered(c: Conversation, approval: Approval) -> None:
     running, agent = c.current, c.agent
     request = running.pending.pop(approval.id, None) if running else None
     if running is None or agent is None or request is None:
-        if c.services is not None:
-            await c.services.answered(approval)
-        return
-    if request.method == "session/request_permission":
+        return  # the turn ended before: nobody waits for it, and nothing is done for it
+    if request.method == GUARD:
+        await _let_ask(c, running, approval)
+    elif request.method == "session/request_permission":
         chosen = choose(approval.options, approval.state is ApprovalState.ALLOWED)
         agent.answer(request.id, messages.selected_outcome(chosen) if chosen else messages.cancelled_outcome())
         if chosen is None:
             await c.note("the agent offered no option that says this, only for ever or not at all; it was told: cancelled")
     elif request.method == "elicitation/create":
         agent.answer(request.id, _words(approval, request))
+    elif request.method == connecting.CONNECT:
+        connecting.answered(c, approval, request)
     elif c.services is not None:
-        await c.services.answered(approval)
+        await c.services.answered(approval, request)
     await _goes_on(c, running, agent, approval.id)
 
 

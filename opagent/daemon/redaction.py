@@ -19,7 +19,7 @@ from opagent.policy.spellings import SHORTEST, secret_values
 from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
-    from opagent.daemon.approvals import Question
+    from opagent.daemon.asking import Question
 
 MOST = 100  # values
 _STREAMS = (Kind.TEXT, Kind.THOUGHT)
@@ -39,6 +39,10 @@ class Known:
         if not (found := secret_values(environment)).keys() <= known.keys():
             self.secrets = Secrets(dict(itertools.islice((found | known).items(), MOST)))
         return self.secrets
+
+    def keep(self, values: Mapping[str, str]) -> None:
+        """Add values that are known to be secrets, each with its name."""
+        self.secrets = Secrets(dict(itertools.islice((dict(values) | self.secrets.values).items(), MOST)))
 
     def hide(self, text: str) -> str:
         """Without secrets, and otherwise as it is; where control characters hide one, without those."""

@@ -7,10 +7,12 @@ links say; the decision is taken on our action, never on what the agent calls it
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,11 @@ from opagent.acp.connection import Asked
 from opagent.acp.messages import REQUEST_CANCELLED, as_dict, as_list, as_text
 from opagent.acp.permission import Permission, read_permission
 from opagent.daemon import beneath, questions
-from opagent.daemon.approvals import Question
+from opagent.daemon import workspace as workspace_of
+from opagent.daemon.asking import Question
 from opagent.errors import FileRefused, OpAgentError
-from opagent.model import Approval, ApprovalId, ApprovalState, Effect
+from opagent.model import Approval, ApprovalState, Decision, Effect
+from opagent.policy import remembering
 from opagent.process.supervisor import Launch, Process
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ READ_LIMIT = 8 * 2**20
 WORDS = 300  # characters of an error that the agent is told
 OUTPUT_LIMIT = 2**20  # bytes of a terminal's output that are kept, newest last
 TERMINALS = 16
+_UNCONFINED = Decision(Effect.ASK, "commands outside a sandbox are always asked", "built-in", "acp")
 _NOT_FOUND, _DENIED, _INVALID = -32002, -32003, jsonrpc.INVALID_PARAMS
 
 
@@ -47,29 +52,41 @@ class Terminal:
     status: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a person's answer is bound to beside the request itself: where it really leads, and for a write what stands there."""
+
+    place: str
+    target: str = ""
+    again: int = 0  # how often an answer did not fit any more
+
+    def digest(self, of: str) -> str:
+        return hashlib.sha256(json.dumps([of, self.place, self.target]).encode()).hexdigest()
+
+
 class Services:
     """One per running agent that asked for services."""
 
     def __init__(self, conversation: Conversation, agent: Agent) -> None:
         self._c, self._agent = conversation, agent
         self._terminals: dict[str, Terminal] = {}
-        self._asked: dict[ApprovalId, tuple[Asked, str]] = {}  # with the real path that was decided on
+        self._asked: dict[int, Bound] = {}  # by the request's number
 
     def takes(self, method: str) -> bool:
         service = method.partition("/")[0]
         return service in ("fs", "terminal") and service in self._agent.role.services
 
-    async def serve(self, request: Asked) -> None:
+    async def serve(self, request: Asked, again: int = 0) -> None:
         """Answer now, or ask a person first."""
         params = request.params
         try:
             match request.method:
                 case "fs/read_text_file":
-                    await self._decided(request, "read", self._real(params, last=True))
+                    await self._decided(request, "read", self._bound(request, again))
                 case "fs/write_text_file":
-                    await self._decided(request, "write", self._real(params, last=False))
+                    await self._decided(request, "write", await asyncio.to_thread(self._bound, request, again))
                 case "terminal/create":
-                    await self._ask(request, _command(params), "commands outside a sandbox are always asked")
+                    await self._ask(request, _command(params), _UNCONFINED, self._bound(request, again), leaving=True)
                 case "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
                     await self._terminal(request, self._terminals[as_text(params.get("terminalId"))])
                 case _:
@@ -79,34 +96,44 @@ class Services:
         except ValueError as error:
             self._agent.refuse(request.id, _INVALID, str(error))
 
-    def _real(self, params: dict[str, Any], last: bool) -> str:
-        return beneath.real_path(self._c.workspace.path, as_text(params.get("path")), last)
+    def _bound(self, request: Asked, again: int = 0) -> Bound:
+        """As things are at this moment. Raises ValueError for a place that leaves the workspace."""
+        workspace, params = self._c.workspace.path, request.params
+        match request.method:
+            case "fs/write_text_file":
+                place = beneath.real_path(workspace, as_text(params.get("path")), False)
+                return Bound(place, beneath.identity(workspace, place, READ_LIMIT), again)
+            case "fs/read_text_file":
+                return Bound(beneath.real_path(workspace, as_text(params.get("path")), True), again=again)
+        return Bound(os.path.realpath(as_text(params.get("cwd")) or workspace), again=again)
 
-    async def _decided(self, request: Asked, kind: str, relative: str) -> None:
-        decision = self._c.workspace.decide(kind, relative)
+    async def _decided(self, request: Asked, kind: str, bound: Bound) -> None:
+        decision = self._c.workspace.decide(kind, bound.place)
         if decision.effect is Effect.ASK:
-            changes = [await asyncio.to_thread(self._change, relative, request.params)] if kind == "write" else []
-            permission = _permission(kind, {"command": f"{kind} {relative}"}, changes)
-            await self._ask(request, permission, decision.rule, relative)
+            changes = [await asyncio.to_thread(self._change, bound.place, request.params)] if kind == "write" else []
+            await self._ask(request, _permission(kind, {"command": f"{kind} {bound.place}"}, changes), decision, bound)
         elif decision.effect is Effect.DENY:
-            self._agent.refuse(request.id, _DENIED, f"{kind} of {relative} is denied by {decision.rule}")
+            self._agent.refuse(request.id, _DENIED, f"{kind} of {bound.place} is denied by {decision.rule}")
         else:
-            await self._perform(request, relative)
+            await self._perform(request, bound.place, None)
 
-    async def _ask(self, request: Asked, permission: Permission, rule: str, relative: str = "") -> None:
+    async def _ask(self, request: Asked, permission: Permission, decision: Decision, bound: Bound, leaving: bool = False) -> None:
+        """Put it to a person, unless they said before what shall be. `leaving`: the sandbox, which counts once."""
         running = self._c.current
         if running is None:
             self._agent.refuse(request.id, _DENIED, "nobody can be asked outside a turn")
             return
-        remembered = self._c.shared.approvals.remembered(self._c.record.id, permission)
-        if remembered is Effect.ALLOW:
-            await self._perform(request, relative)
-            return
-        if remembered is Effect.DENY:
-            self._agent.refuse(request.id, _DENIED, "denied by your earlier answer in this conversation")
-            return
-        approval = await questions.put(self._c, running, request, Question.of(permission, rule))
-        self._asked[approval.id] = request, relative
+        pattern = "" if leaving else remembering.literal(permission.kind, [bound.place])
+        earlier = self._c.shared.approvals.remembered(self._c, permission.kind, pattern)
+        if earlier is not None and earlier.effect is Effect.ALLOW:
+            await self._perform(request, bound.place, None)
+        elif earlier is not None:
+            self._agent.refuse(request.id, _DENIED, f"denied by {workspace_of.earlier(earlier).rule}")
+        else:
+            self._asked[request.number] = bound
+            question = Question.of(permission, decision, pattern)
+            question = replace(question, digest=bound.digest(permission.digest), again=bound.again)
+            await questions.put(self._c, running, request, question)
 
     def taken_back(self, ident: jsonrpc.Id) -> None:
         """The agent no longer waits for the end of a command."""
@@ -115,24 +142,37 @@ class Services:
                 terminal.waiting.remove(ident)
                 self._agent.refuse(ident, REQUEST_CANCELLED, "taken back")
 
-    async def answered(self, approval: Approval) -> None:
-        """A person's answer to one of our questions."""
-        request, relative = self._asked.pop(approval.id, (None, ""))
-        if request is None:
-            return
-        if approval.state is ApprovalState.ALLOWED:
-            await self._perform(request, relative)
-        else:
+    async def answered(self, approval: Approval, request: Asked) -> None:
+        """A person's answer to one of our questions; a yes counts for exactly what they were shown."""
+        bound = self._asked.pop(request.number)
+        if approval.state is not ApprovalState.ALLOWED:
             self._agent.refuse(request.id, _DENIED, f"{approval.state.value} by {approval.answered_by}")
+            return
+        try:
+            now = await asyncio.to_thread(self._bound, request, bound.again)
+        except ValueError as error:
+            now = Bound(str(error))
+        if now == bound and await self._perform(request, bound.place, bound.target):
+            return
+        why = f"{bound.place} changed between the question and the answer"
+        await self._c.shared.approvals.void_answer(self._c, approval.id, why)
+        await self._c.note(f"the answer to {approval.id} does not count: {why}; it is asked again", {"approval": approval.id})
+        await self.serve(request, bound.again + 1)
 
-    async def _perform(self, request: Asked, relative: str) -> None:
-        """Do it; a file is the one decided on, by its real path, whatever has become of the links to it."""
+    async def _perform(self, request: Asked, relative: str, target: str | None) -> bool:
+        """Do it; a file is the one decided on, by its real path, whatever has become of the links to it.
+
+        `target`: what must stand there still when it is replaced; False where it does not, and nothing was done or said.
+        """
         try:
             match request.method:
                 case "fs/read_text_file":
                     result = await asyncio.to_thread(self._read, relative, request.params)
                 case "fs/write_text_file":
-                    result = await asyncio.to_thread(self._write, relative, request.params)
+                    content = as_text(request.params.get("content")).encode("utf-8", "replace")
+                    if not await asyncio.to_thread(beneath.write, self._c.workspace.path, relative, content, target):
+                        return False
+                    result = {}
                 case _:
                     result = await self._create(request.params)
         except FileNotFoundError:
@@ -143,6 +183,7 @@ class Services:
             self._agent.refuse(request.id, _DENIED, (getattr(error, "strerror", None) or str(error))[:WORDS])
         else:
             self._agent.answer(request.id, result)
+        return True
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
@@ -162,10 +203,6 @@ class Services:
         except (OSError, FileRefused):
             old = ""
         return {"type": "diff", "path": relative, "oldText": old, "newText": as_text(params.get("content"))}
-
-    def _write(self, relative: str, params: dict[str, Any]) -> dict[str, Any]:
-        beneath.write(self._c.workspace.path, relative, as_text(params.get("content")).encode("utf-8", "replace"))
-        return {}
 
     # ---- terminals ---------------------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ from opagent.acp.messages import as_dict, as_text
 from opagent.daemon import inbox, limits
 from opagent.errors import BudgetReached, NotFound
 from opagent.model import ConversationId, Kind, Turn
-from opagent.policy import budget, metering
+from opagent.policy import budget
 from opagent.policy.budget import BEGINNING, Key, Limit, Line, Metric, Per, Place, Refusal
-from opagent.policy.metering import Counts, Meter, Stopwatch
+from opagent.policy.usage import Counts, Meter, Stopwatch, true_amount
 from opagent.store import ledger
 from opagent.store.events import AuditKind, Draft, timestamp
 
@@ -222,11 +222,9 @@ def answered(account: Account | None, result: Mapping[str, Any]) -> None:
             account.meter.tokens(name, value)
 
 
-async def metered(shared: Shared, c: Conversation | None, usage: Mapping[str, Any]) -> None:
-    """What the proxy read in one response to a conversation's agent: numbers by "input", "output" and "cost"."""
-    known = {name: usage[name] for name in ledger.NAMES if name in usage}
-    if c is None or not known:
-        return
+async def metered(shared: Shared, c: Conversation, usage: Mapping[str, int | None]) -> None:
+    """What the proxy read in one response to a conversation's agent, by "input", "output" and "cost"; None: it does not say."""
+    known = {name: usage[name] for name in ledger.NAMES if usage.get(name) is not None}
     if c.current is not None and c.current.account is not None:
         for name, value in known.items():
             c.current.account.meter.metered(name, value)
@@ -234,7 +232,7 @@ async def metered(shared: Shared, c: Conversation | None, usage: Mapping[str, An
         return
     ident = c.record.id
     for name, value in known.items():
-        amount = metering.amount(value, Metric.COST if name == "cost" else Metric.TOKENS)
+        amount = true_amount(value, Metric.COST if name == "cost" else Metric.TOKENS)
         if amount:
             change = partial(_late, ident, name, amount)
             await shared.database.write(change)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opagent.daemon import inbox, limits, pauses, spending, standing, turns
-from opagent.daemon.approvals import Pause
+from opagent.daemon.asking import Pause
 from opagent.daemon.pauses import Circle, OverBudget
 from opagent.model import Approval, ApprovalState, Turn, TurnState
 from opagent.policy.budget import Answer, Refusal

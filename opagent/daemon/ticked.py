@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon import filerights
-from opagent.daemon.approvals import Said
+from opagent.daemon.asking import SCOPES, Said
 from opagent.daemon.filerights import Rights
 from opagent.document.approval import Choice, Does, choices, shown
 from opagent.document.ticks import Tick, fold
@@ -129,7 +129,7 @@ def _typed(allow: bool, words: str, offered: Sequence[Choice]) -> Answer | str:
         return Answer(Does.DENY, words)
     if (words or Does.ONCE) in does and words != Does.DENY:
         return Answer(Does(words or Does.ONCE))
-    return "say once or conversation"
+    return "say once, conversation or binding"
 
 
 def _known(c: Conversation, ident: str) -> tuple[Approval | None, Mapping[str, Any] | None]:
@@ -145,7 +145,7 @@ def _known(c: Conversation, ident: str) -> tuple[Approval | None, Mapping[str, A
 
 async def _commit(c: Conversation, ident: str, answer: Answer) -> str:
     """Why it was not taken, or empty."""
-    scope = "conversation" if answer.does is Does.CONVERSATION else "once"
+    scope = answer.does.value if answer.does.value in SCOPES else "once"
     said = Said(True, f"human:{os.getuid()}", "file", scope=scope, words=answer.words)
     if answer.does in (Does.DENY, Does.DECLINE):
         said = replace(said, allow=False, reason=answer.words[:_REASON] or None, words="")

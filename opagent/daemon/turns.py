@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opagent.acp import messages
 from opagent.acp.connection import Asked, Refusal, Update
 from opagent.daemon import inbox, pauses, questions, spending, standing
-from opagent.daemon.approvals import Pause
+from opagent.daemon.asking import Pause
 from opagent.daemon.attachments import attached
 from opagent.daemon.spending import Account
 from opagent.document.names import LETTERS
@@ -27,6 +27,7 @@ from opagent.store import turns as rows
 from opagent.store.events import Draft
 
 if TYPE_CHECKING:
+    from opagent.daemon.asking import Question
     from opagent.daemon.conversation import Conversation
 
 CANCEL_WITHIN = 10.0  # seconds an agent has to end a cancelled turn
@@ -60,6 +61,7 @@ class Running:
     turn: Turn
     number: int  # of our session/prompt
     pending: dict[ApprovalId, Asked] = field(default_factory=dict)
+    held: list[tuple[Asked, Question]] = field(default_factory=list)  # asked after too many others: nobody sees them yet
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
     cancel_reason: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,7 @@ from opagent.process.states import Policy
 from opagent.process.supervisor import Launch
 from opagent.store import trust as trust_rows
 from opagent.store.database import Database
+from opagent.store.remembered import Remembered
 
 IDLE_STOP = 900.0  # seconds; runtime.yaml may say otherwise
 READY_WITHIN = 30.0
@@ -232,7 +235,12 @@ class Workspace:
     def decide(self, kind: str, request: str) -> Decision:
         return decide(self.binding.capabilities, kind, request)
 
-    def decide_permission(self, permission: Permission, remembered: Effect | None) -> Decision:
+    @functools.cached_property
+    def deciding(self) -> str:
+        """A digest of everything that decides here, every layer: an answer that is remembered holds while it is the same."""
+        return hashlib.sha256(f"{self.binding.digest}\n{self.binding.capabilities!r}".encode()).hexdigest()
+
+    def decide_permission(self, permission: Permission, remembered: Remembered | None) -> Decision:
         """An agent's question: a rule that denies what it names decides at once, and so does what a person said before.
 
         What the agent names is a claim and nothing confines it yet, so a default never answers for a person.
@@ -242,7 +250,7 @@ class Workspace:
             if decision.effect is Effect.DENY:
                 return replace(decision, enforcement="acp")
         if remembered is not None:
-            return Decision(remembered, "your earlier answer in this conversation", "remembered", "acp")
+            return earlier(remembered)
         return Decision(Effect.ASK, "without a sandbox every question goes to a person", "built-in", "acp")
 
     def approval_timeout(self) -> tuple[float, bool]:
@@ -267,3 +275,9 @@ class Workspace:
     def blobs_from(self, path: str) -> str:
         """The way from a conversation file to the whole outputs of its tools."""
         return os.path.relpath(Path(self.path) / paths.WORK / "blobs", Path(path).parent) + "/"
+
+
+def earlier(answer: Remembered) -> Decision:
+    """The decision that a person's remembered answer is."""
+    where = "here" if answer.conversation is None else "in this conversation"
+    return Decision(answer.effect, f"your earlier answer {where} ({answer.approval or answer.id})", "remembered", "acp")

@@ -45,16 +45,24 @@ class Does(enum.StrEnum):
 
     ONCE = "once"
     CONVERSATION = "conversation"
+    BINDING = "binding"
     DENY = "deny"
     ANSWER = "answer"
     DECLINE = "decline"
 
 
-_LABELS = {Does.ONCE: "Allow once", Does.CONVERSATION: "Allow in this conversation", Does.DENY: "Deny", Does.DECLINE: "Decline"}
+_LABELS = {
+    Does.ONCE: "Allow once",
+    Does.CONVERSATION: "Allow in this conversation",
+    Does.BINDING: "Allow here from now on",
+    Does.DENY: "Deny",
+    Does.DECLINE: "Decline",
+}
 # (state, scope) of an answer -> the word of the end marker, and what a person reads
 _OUTCOMES = {
     ("allowed", "once"): ("allow-once", "allowed once"),
     ("allowed", "conversation"): ("allow-conversation", "allowed in this conversation"),
+    ("allowed", "binding"): ("allow-binding", "allowed here from now on"),
     ("denied", ""): ("deny", "denied"),
     ("allowed", QUESTION): ("answer", "answered"),
     ("denied", QUESTION): ("decline", "declined to answer"),

@@ -29,6 +29,16 @@ def described(pid: int) -> str | None:
     return words.decode("utf-8", "replace") or None
 
 
+def terminal(pid: int) -> str:
+    """The terminal that a process sits at (`/dev/pts/3`), "" without one. The numbers are those of Linux' devices.txt."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    device = int(fields[4]) if len(fields) > 4 else 0
+    major, minor = os.major(device), os.minor(device)
+    if 136 <= major <= 143:
+        return f"/dev/pts/{(major - 136) * 256 + minor}"
+    return f"/dev/tty{minor}" if major == 4 else ""
+
+
 def listening(pids: Iterable[int]) -> set[int]:
     found: set[int] = set()
     for pid in pids:

@@ -67,6 +67,15 @@ def find(connection: sqlite3.Connection, word: str) -> Approval:
     return _approval(rows[0])
 
 
+def called(connection: sqlite3.Connection, word: str) -> Approval | None:
+    """By the whole id or a beginning that only one has, decided ones too; None where there is none. Raises Conflict."""
+    where = "where id = ?1 or substr(id, 1, length(?1)) = ?1 order by id = ?1 desc, id limit 5"
+    found = _approvals(connection.execute(_SELECT + where, (word,))) if word else []
+    if len(found) > 1 and found[0].id != word:
+        raise Conflict(f"{word!r} fits several approvals", ", ".join(each.id for each in found[:4]), "opagent approvals list -a")
+    return found[0] if found else None
+
+
 def answer(connection: sqlite3.Connection, approval: str, said: Answer) -> Approval:
     """The decided approval. Raises ApprovalNotFound, AlreadyDecided when somebody was first."""
     if said.state is ApprovalState.PENDING:

@@ -64,6 +64,12 @@ _FOURTH = (  # directories whose conversations live on another machine
          at text not null) strict""",
 )
 
+_REMEMBERED = (  # which answer it was, of which directory, and how its pattern reads: people look at these rows
+    "alter table remembered add column approval text",
+    "alter table remembered add column workspace text not null default ''",
+    "alter table remembered add column shown text not null default ''",
+)
+
 _BUDGETS = (
     # source: `counted` stands against a limit, `reported` and `metered` say where it comes from; amounts as in policy/budget.py
     """create table ledger(
@@ -92,7 +98,7 @@ _BUDGETS = (
     "create index spent_open on spent(turn) where ended is null",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _BUDGETS)
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED, _BUDGETS)
 
 
 def version(connection: sqlite3.Connection) -> int:

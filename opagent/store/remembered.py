@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from opagent.errors import ApprovalNotFound
 from opagent.model import ConversationId, Effect
+
+_COLUMNS = "binding, conversation, agent, kind, pattern, effect, at, by, approval, workspace, shown"
+_SELECT = f"select number, {_COLUMNS} from remembered "  # noqa: S608  constants
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The key is (binding digest, agent, kind, the pattern that was shown). `conversation` None: for the whole binding."""
+    """The key is (binding digest, agent, kind, the pattern that was shown). `conversation` None: for the whole binding.
+
+    `shown` is how the pattern reads, `approval` the question that it answers, `number` the row's own.
+    """
 
     binding: str
     conversation: ConversationId | None
@@ -20,31 +29,53 @@ class Remembered:
     effect: Effect
     at: str
     by: str
+    approval: str | None = None
+    workspace: str = ""
+    shown: str = ""
+    number: int = 0
+
+    @property
+    def id(self) -> str:
+        return f"r{self.number}"
 
 
 def put(connection: sqlite3.Connection, answer: Remembered) -> None:
     """The later answer for one key replaces the earlier."""
-    query = """insert or replace into remembered(binding, conversation, agent, kind, pattern, effect, at, by)
-      values(?, ?, ?, ?, ?, ?, ?, ?)"""
+    query = f"insert or replace into remembered({_COLUMNS}) values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     key = (answer.binding, answer.conversation, answer.agent, answer.kind, answer.pattern)
-    connection.execute(query, (*key, answer.effect.word, answer.at, answer.by))
+    more = (answer.effect.word, answer.at, answer.by, answer.approval, answer.workspace, answer.shown)
+    connection.execute(query, (*key, *more))
 
 
-def of(connection: sqlite3.Connection, binding: str, agent: str, conversation: ConversationId | None) -> list[Remembered]:
-    """What holds for an agent of this binding in this conversation, oldest first."""
-    query = """select binding, conversation, agent, kind, pattern, effect, at, by from remembered
-      where binding = ? and agent = ? and (conversation is null or conversation = ?) order by number"""
-    rows = connection.execute(query, (binding, agent, conversation)).fetchall()
+def find(
+    connection: sqlite3.Connection, binding: str, agent: str, kind: str, patterns: Sequence[str], conversation: ConversationId
+) -> Remembered | None:
+    """The strictest answer that was given for one of these patterns, for the binding or for this conversation."""
+    marks = ", ".join("?" * len(patterns))
+    query = f"""where binding = ? and agent = ? and kind = ? and (conversation is null or conversation = ?)
+      and pattern in ({marks}) order by number"""
+    rows = connection.execute(_SELECT + query, (binding, agent, kind, conversation, *patterns)).fetchall()
+    return max(map(_remembered, rows), key=lambda each: (each.effect, each.number), default=None)
+
+
+def listed(connection: sqlite3.Connection, workspace: str | None = None) -> list[Remembered]:
+    """All of them, or those of one directory, oldest first."""
+    rows = connection.execute(_SELECT + "where ?1 is null or workspace = ?1 order by number", (workspace,)).fetchall()
     return [_remembered(row) for row in rows]
 
 
-def revoke(connection: sqlite3.Connection, binding: str, conversation: ConversationId | None = None) -> int:
-    """Forget the answers of a binding, or only those of one of its conversations; how many."""
-    query = "delete from remembered where binding = ?1 and (?2 is null or conversation = ?2)"
-    return connection.execute(query, (binding, conversation)).rowcount
+def forget(connection: sqlite3.Connection, ident: str) -> Remembered:
+    """Take one away, by its id (r12). Raises ApprovalNotFound."""
+    number = ident.removeprefix("r")
+    row = connection.execute(_SELECT + "where number = ?", (int(number) if number.isdecimal() else -1,)).fetchone()
+    if row is None:
+        raise ApprovalNotFound(f"there is no remembered answer {ident}", hint="opagent approvals list --remembered")
+    connection.execute("delete from remembered where number = ?", (row[0],))
+    return _remembered(row)
 
 
-def _remembered(row: tuple[str, str | None, str, str, str, str, str, str]) -> Remembered:
-    binding, conversation, agent, kind, pattern, effect, at, by = row
+def _remembered(row: Sequence[Any]) -> Remembered:
+    number, binding, conversation, agent, kind, pattern, effect, at, by, approval, workspace, shown = row
     owner = ConversationId(conversation) if conversation else None
-    return Remembered(binding, owner, agent, kind, pattern, Effect[effect.upper()], at, by)
+    said = Effect[effect.upper()]
+    return Remembered(binding, owner, agent, kind, pattern, said, at, by, approval, workspace, shown, number)

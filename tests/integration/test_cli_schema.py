@@ -73,10 +73,13 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("conversations export", ident)
     said("conversations merge", path, path, path)
     said("conversations import", "--list", "-C", str(docs))
-    for answer in ("allow", "deny"):
+    for answer in (["allow"], ["deny", "--binding"]):
         said("open", str(docs), "-m", "/permission", fails=True)
         (approval,) = said("approvals list")[0]["approvals"]
-        said(answer, approval["id"])
+        said(*answer, approval["id"])
+        said("why", approval["id"])
+    (kept,) = said("approvals list", "--remembered")[0]["remembered"]
+    said("approvals forget", kept["id"])
     (docs / ".agent.yaml").write_text("version: 1\nagent: echo\nbudget: {turns: 99, cost: 5 USD}\n")
     said("open", str(docs), "-m", "/spend 5 0.5")
     said("budget", ident)

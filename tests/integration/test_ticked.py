@@ -228,7 +228,7 @@ def test_commands_of_the_draft(at: At) -> None:
     async def body(desk: Desk) -> None:
         assert await ticked.typed(desk.c, True, "", False) == ["Nothing waits for an answer."]
         [old] = await desk.ask("/permission")
-        assert "say once or conversation" in (await ticked.typed(desk.c, True, "perhaps", False))[0]
+        assert "say once, conversation or binding" in (await ticked.typed(desk.c, True, "perhaps", False))[0]
         assert "git brought it" in (await ticked.typed(desk.c, True, "", True))[0]
         assert await ticked.typed(desk.c, True, " once ", False) == []
         await desk.ended()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from opagent.acp import permission as core
 from opagent.acp.permission import read_permission, subject
+from opagent.policy import remembering
 from tests.doubles.steps import steps
 from tests.unit.test_acp_connection import JSON
 
@@ -114,20 +115,23 @@ def test_paths_are_those_of_changes_and_locations_once() -> None:
     assert usable(content=content, locations=[{"path": "/w/b"}, {"path": "/w/a"}, {"path": 5}, "x"]).paths == ("/w/a", "/w/b")
 
 
+def pattern(**call: Any) -> str:
+    found = usable(**call)
+    return remembering.claimed(found.kind, found.same)
+
+
 def test_the_same_again_is_the_same_command_in_the_same_place() -> None:
-    first = usable(kind="execute", rawInput={"command": "make", "description": "first"})
-    assert first.pattern == usable(kind="execute", rawInput={"description": "again", "command": "make"}, title="T").pattern
+    first = pattern(kind="execute", rawInput={"command": "make", "description": "first"})
+    assert first == pattern(kind="execute", rawInput={"description": "again", "command": "make"}, title="T")
     others = [
-        usable(kind="execute", rawInput={"command": "make all"}),
-        usable(kind="execute", rawInput={"command": "make", "cwd": "/"}),
-        usable(kind="edit", rawInput={"command": "make"}),
-        usable(kind="execute", title="make"),
+        pattern(kind="execute", rawInput={"command": "make all"}),
+        pattern(kind="execute", rawInput={"command": "make", "cwd": "/"}),
+        pattern(kind="edit", rawInput={"command": "make"}),
+        pattern(kind="execute", title="make"),
     ]
-    assert len({first.pattern, *(other.pattern for other in others)}) == 5
-    assert (
-        usable(kind="edit", locations=[{"path": "a"}, {"path": "b"}]).pattern
-        == usable(kind="edit", title="x", locations=[{"path": "b"}, {"path": "a"}]).pattern
-    )
+    assert len({first, *others}) == 5
+    both = [{"path": "a"}, {"path": "b"}]
+    assert pattern(kind="edit", locations=both) == pattern(kind="edit", title="x", locations=both[::-1])
 
 
 def test_an_action_is_told_beside_its_changes() -> None:
@@ -167,6 +171,7 @@ def test_no_request_raises(said: Any, field: str, inner: Any) -> None:
         assert found is not None
         assert found.subject
         assert found.subject.splitlines() or found.subject.isspace()
-        assert isinstance(found.pattern, str)
+        assert all(remembering.keys(remembering.claimed(found.kind, found.same)))
+        assert remembering.shown(remembering.claimed(found.kind, found.same))
         assert found.action and isinstance(found.changes, list)
         assert found.option(True) == "y"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opagent.policy import budget
 from opagent.policy.budget import Answer, Key, Limit, Line, Metric, Per, Place, Scope
-from opagent.policy.metering import MOST, Counts, Meter, Stopwatch, amount
+from opagent.policy.usage import MOST, Counts, Meter, Stopwatch, true_amount
 
 DAY = "2026-11-29"
 HERE = Place("c/a1", "c", "/w", DAY)
@@ -200,7 +200,7 @@ def test_no_report_makes_a_turn_negative_or_absurd(values: list[object], counts:
     for metric in (Metric.TOKENS, Metric.COST):
         used = meter.used(metric)
         assert used is None or 0 <= used <= 10 * MOST[metric]
-    if any(amount(value, Metric.TOKENS) is None for value in values):
+    if any(true_amount(value, Metric.TOKENS) is None for value in values):
         assert "impossible" in meter.doubts
 
 

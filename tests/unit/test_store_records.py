@@ -267,17 +267,32 @@ def test_the_newest_processes_of_each_conversation_are_kept(db: sqlite3.Connecti
 
 
 def test_remembered_answers_hold_for_the_binding_or_one_conversation(db: sqlite3.Connection) -> None:
-    general = remembered.Remembered("d1", None, "writer", "exec", "git status", Effect.ALLOW, "t1", "human:0")
+    general = remembered.Remembered(
+        "d1", None, "writer", "exec", "git status", Effect.ALLOW, "t1", "human:0", "p0001", "/w", "git"
+    )
     here = replace(general, conversation=ONE.id, pattern="git push", effect=Effect.DENY)
     for each in (general, here, replace(general, binding="d2"), replace(general, agent="other")):
         remembered.put(db, each)
-    assert remembered.of(db, "d1", "writer", ONE.id) == [general, here]
-    assert remembered.of(db, "d1", "writer", TWO.id) == remembered.of(db, "d1", "writer", None) == [general]
-    later = replace(general, effect=Effect.DENY, at="t2")
-    remembered.put(db, later)
-    assert remembered.of(db, "d1", "writer", None) == [later]
-    assert remembered.revoke(db, "d1", ONE.id) == 1
-    assert remembered.revoke(db, "d1") == 2 and remembered.of(db, "d1", "writer", ONE.id) == []
+    find = lambda *patterns, conversation=ONE.id: remembered.find(db, "d1", "writer", "exec", patterns, conversation)  # noqa: E731
+    assert find("git status") == replace(general, number=1)
+    assert find("git status", "git push") == replace(here, number=2), "the strictest"
+    assert find("git push", conversation=TWO.id) is None and find("git") is None and find() is None
+    remembered.put(db, replace(general, effect=Effect.DENY, at="t2"))
+    assert find("git status") == replace(general, effect=Effect.DENY, at="t2", number=5), "the later one replaces it"
+    assert remembered.forget(db, "r5").at == "t2" and find("git status") is None
+    assert [each.id for each in remembered.listed(db, "/w")] == ["r2", "r3", "r4"] and remembered.listed(db, "/v") == []
+    for word in ("r5", "r", "", "x2", "r-1", "rr2"):
+        with pytest.raises(ApprovalNotFound):
+            remembered.forget(db, word)
+
+
+def test_an_approval_is_called_by_a_beginning_that_only_one_has(db: sqlite3.Connection) -> None:
+    for ident in ("p0001", "p0002", "p1"):
+        approvals.insert(db, approval(ident))
+    assert (found := approvals.called(db, "p1")) is not None and found.id == "p1"
+    assert approvals.called(db, "q") is None and approvals.called(db, "") is None
+    with pytest.raises(Conflict):
+        approvals.called(db, "p000")
 
 
 def test_recovery_brings_everything_to_rest_and_twice_is_once(db: sqlite3.Connection) -> None:

@@ -25,7 +25,7 @@ class Counts(enum.StrEnum):
     LAST_CALL = "last_call"  # the last request to the model: less than the turn
 
 
-def amount(value: Any, metric: Metric) -> int | None:
+def true_amount(value: Any, metric: Metric) -> int | None:
     """A number as reported, as a whole amount; None for what cannot be true."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
@@ -104,7 +104,7 @@ class Meter:
         self._reported[name] = max(now, last)
 
     def _true(self, value: Any, metric: Metric) -> int | None:
-        found = amount(value, metric)
+        found = true_amount(value, metric)
         if found is None:
             self.doubts.add("impossible")
         return found

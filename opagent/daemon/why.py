@@ -1,0 +1,134 @@
+"""What `opagent why ID` tells: from what somebody did back to the prompt, and on to what followed; changes nothing.
+
+A kind of thing that can be asked about is a row of `FINDERS`: it gives the `Why` of an id that is its own, else None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from opagent.errors import NotFound
+from opagent.model import Approval, Event, Kind, TurnState
+from opagent.store import approvals as rows
+from opagent.store import conversations as conversation_rows
+from opagent.store import remembered as remembered_rows
+
+if TYPE_CHECKING:
+    from opagent.daemon.shared import Shared
+
+_TOLD = (Kind.APPROVAL_ASKED, Kind.APPROVAL_ANSWERED, Kind.TURN_STATE, Kind.TOOL_CALL, Kind.NOTE)
+_LONG = 300  # characters of a prompt and of an action in one step
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`what` is one word of prompt, asked, rule, answered, told, done, void, ended, remembered."""
+
+    at: str
+    what: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """`title`: what it was. `steps` in the order in which they happened."""
+
+    id: str
+    kind: str
+    state: str
+    title: str
+    steps: tuple[Step, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "steps": [asdict(step) for step in self.steps]}
+
+
+def told(shared: Shared, word: str) -> Why:
+    """Raises NotFound, Conflict where the beginning of an id fits several."""
+    for find in FINDERS:
+        if (found := find(shared, word)) is not None:
+            return found
+    raise NotFound(f"nothing is known as {word!r}", "", "opagent approvals list -a")
+
+
+def _approval(shared: Shared, word: str) -> Why | None:
+    approval = shared.database.read(lambda db: rows.called(db, word))
+    if approval is None:
+        return None
+    steps = sorted(_steps(shared, approval), key=lambda step: step.at)
+    return Why(approval.id, "approval", approval.state.value, approval.subject, tuple(steps))
+
+
+FINDERS: tuple[Callable[[Shared, str], Why | None], ...] = (_approval,)
+
+
+def _steps(shared: Shared, approval: Approval) -> Iterator[Step]:
+    events = shared.journal.of_kinds(approval.conversation, _TOLD)
+    events = [event for event in events if event.turn == approval.turn]
+    body = next((event.body for event in events if _is(event, Kind.APPROVAL_ASKED, approval.id)), {})
+    yield from _prompt(events)
+    record = shared.database.read(lambda db: conversation_rows.get(db, approval.conversation))
+    who = f"{body.get('agent') or record.agent} ({approval.process}) in {record.workspace}, {record.path}"
+    yield Step(approval.asked_at, "asked", f"by {who}: {_short(approval.subject)}")
+    yield Step(approval.asked_at, "rule", str(approval.rule or "none"))
+    for event in events:
+        yield from _followed(event, approval, str(body.get("call") or ""))
+    yield from _remembered(shared, approval)
+
+
+def _prompt(events: list[Event]) -> Iterator[Step]:
+    queued = next((event for event in events if _queued(event)), None)
+    if queued is not None:
+        said = queued.body
+        yield Step(queued.at, "prompt", f"by {said.get('author')} via {said.get('via')}: {_short(str(said.get('text') or ''))}")
+
+
+def _queued(event: Event) -> bool:
+    return event.kind is Kind.TURN_STATE and event.body.get("state") == TurnState.QUEUED.value
+
+
+def _followed(event: Event, approval: Approval, call: str) -> Iterator[Step]:
+    """What one event of the turn says of it."""
+    body = event.body
+    if _is(event, Kind.APPROVAL_ANSWERED, approval.id):
+        yield Step(event.at, *_answer(body))
+    elif event.kind is Kind.NOTE and body.get("approval") == approval.id:
+        yield Step(event.at, "done", _short(str(body.get("text") or "")))
+    elif event.kind is Kind.TOOL_CALL and call and body.get("id") == call and body.get("status") in ("completed", "failed"):
+        yield Step(event.at, "done", f"the agent reports its tool call {call}: {body['status']}")
+    elif event.kind is Kind.TURN_STATE and body.get("delivered") == approval.id:
+        yield Step(event.at, "told", "the agent has the answer")
+    elif event.kind is Kind.TURN_STATE and body.get("state") in {state.value for state in TurnState if state.final}:
+        yield Step(event.at, "ended", f"the turn {approval.turn}: {body['state']}" + _reason(body))
+
+
+def _answer(body: Mapping[str, Any]) -> tuple[str, str]:
+    if body.get("state") == "void":
+        return "void", f"the answer does not count{_reason(body)}"
+    where = body.get("where") or {}
+    place = ", ".join(f"{key} {where[key]}" for key in ("uid", "pid", "tty") if where.get(key) not in (None, ""))
+    scope = f", for {body['scope']}: {body['same']}" if body.get("same") else ""
+    words = f": {_short(str(body['answer']))}" if body.get("answer") else _reason(body)
+    by = f"{body.get('state')} by {body.get('answered_by')} via {body.get('via')}"
+    return "answered", by + (f" ({place})" if place else "") + scope + words
+
+
+def _remembered(shared: Shared, approval: Approval) -> Iterator[Step]:
+    for each in shared.database.read(lambda db: remembered_rows.listed(db)):
+        if each.approval == approval.id:
+            yield Step(each.at, "remembered", f"{each.id}: {each.effect.word} {each.shown}; opagent approvals forget {each.id}")
+
+
+def _is(event: Event, kind: Kind, ident: str) -> bool:
+    return event.kind is kind and event.body.get("id") == ident
+
+
+def _reason(body: Mapping[str, Any]) -> str:
+    return f" ({body['reason']})" if body.get("reason") else ""
+
+
+def _short(text: str) -> str:
+    line = " / ".join(text.strip().splitlines())
+    return line if len(line) <= _LONG else line[:_LONG] + " ..."
