@@ -42,9 +42,10 @@ async def _keep(c: Conversation, updates: list[Update]) -> None:
     if updates and c.current is not None and (drafts := turns.collect(c.current, updates)):
         await c.append(drafts)
     if updates and c.current is not None:
-        verdict, c.current.verdict = c.current.verdict, None
-        if verdict is not None:
-            await stopping.circles(c, verdict)
+        for verdict in c.current.verdicts:
+            await stopping.circles(c, verdict)  # the first that stops it counts
+        if c.current is not None:
+            c.current.verdicts.clear()
         await stopping.look(c)
     updates.clear()
 

@@ -68,7 +68,7 @@ class Running:
     stalled: bool = False
     account: Account | None = None
     watch: loops.Watch = field(default_factory=loops.Watch)
-    verdict: loops.Verdict | None = None  # of the last updates, not acted on yet
+    verdicts: list[loops.Verdict] = field(default_factory=list)  # of the last updates, not acted on yet
     pause: Pause | None = None  # why we stop it, to be asked about at its end
 
 
@@ -235,7 +235,8 @@ def _other(running: Running, kind: Kind, body: dict[str, Any]) -> dict[str, Any]
         changed = {key: value for key, value in body.items() if key == "id" or known.get(key) != value}
         known.update(body)
         if known.get("status") in ("completed", "failed") and "status" in changed:
-            running.verdict = running.watch.called(loops.read(known)) or running.verdict
+            if (verdict := running.watch.called(loops.read(known))) is not None:
+                running.verdicts.append(verdict)
             running.calls[body["id"]] = {key: known[key] for key in ("id", "title", "kind", "status") if key in known}
         return changed
     if kind is Kind.USAGE:
