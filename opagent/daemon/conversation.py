@@ -14,7 +14,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opagent.acp.connection import Update
-from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, reaching, saves, standing, stopping, turns
+from opagent.daemon import (
+    clocks,
+    foreign,
+    hearing,
+    inbox,
+    lifecycle,
+    limits,
+    questions,
+    reaching,
+    saves,
+    standing,
+    stopping,
+    turns,
+)
 from opagent.daemon.agent import Agent
 from opagent.daemon.projection import ConversationFile
 from opagent.daemon.redaction import Redaction
@@ -22,7 +35,7 @@ from opagent.daemon.services import Services
 from opagent.daemon.shared import Shared
 from opagent.daemon.workspace import Workspace
 from opagent.errors import Bug, NotFound, OpAgentError, StoreFailed
-from opagent.model import Approval, Event, ExitReport, Kind, ProcessState, Turn, TurnId, TurnState
+from opagent.model import Approval, Binding, Event, ExitReport, Kind, ProcessState, Turn, TurnId, TurnState
 from opagent.model import Conversation as Record
 from opagent.policy.fatigue import Guard
 from opagent.process.states import Happening, move
@@ -41,6 +54,7 @@ class Conversation:
         self.record, self.workspace, self.shared = record, workspace, shared
         self.file = ConversationFile(record, workspace, shared, self.moved)
         self.versions = self.file.versions
+        self.bound: tuple[tuple[object, ...], Binding] = (limits.look(workspace.path), workspace.binding)  # what limits a turn
         self.redaction = Redaction(shared.known)
         self.queue: deque[Turn] = deque()
         self.current: turns.Running | None = None
@@ -100,6 +114,7 @@ class Conversation:
     def see(self, workspace: Workspace) -> None:
         """The directory as it is now."""
         self.workspace = self.file.subject.workspace = workspace
+        self.bound = limits.look(workspace.path), workspace.binding
 
     def moved(self, record: Record) -> None:
         """The row of the conversation, as it is stored now: with another path, title, session."""

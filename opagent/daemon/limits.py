@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import paths
@@ -55,10 +56,25 @@ def place(conversation: Conversation, turn: Turn | None) -> Place:
 
 def binding(c: Actor) -> Binding:
     """As it stands in the files now: a budget that a person changes holds for the next turn, not for the next process."""
-    try:
-        return c.shared.look_again(c.record).binding
-    except OpAgentError:  # it is broken at present: what held when the agent was started holds
-        return c.workspace.binding
+    if (now := look(c.workspace.path)) != c.bound[0]:
+        try:
+            c.bound = now, c.shared.look_again(c.record).binding
+        except OpAgentError:  # it is broken at present: what held before holds
+            c.bound = now, c.bound[1]
+    return c.bound[1]
+
+
+def look(workspace: str) -> tuple[object, ...]:
+    """What tells whether one of the files that say a budget is another now."""
+    parents = (Path(workspace), *Path(workspace).parents)
+    found = []
+    for path in (*(parent / paths.BINDING for parent in parents), paths.user_config(), paths.machine_policy()):
+        try:
+            stat = path.stat()
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            found.append((0, 0, 0))
+    return tuple(found)
 
 
 def per(binding: Binding) -> Per:

@@ -19,7 +19,7 @@ from opagent.daemon.asking import Pause, Question, Said
 from opagent.errors import AlreadyDecided, OpAgentError, Usage
 from opagent.model import OURS, QUESTION, Approval, ApprovalState, Decision, Effect, Kind, Turn
 from opagent.policy import budget
-from opagent.policy.budget import Limit
+from opagent.policy.budget import Limit, Per
 from opagent.store import approvals as approval_rows
 from opagent.store import ledger
 from opagent.store.events import AuditKind, Draft, Journal, timestamp
@@ -33,6 +33,9 @@ BUDGET, LOOP = "budget", "loop"  # reasons of a turn's end
 GO_ON = "Go on."
 _QUARTER, _WHOLE = 4, 1  # what is offered, as parts of the limit
 _STOP, _CONTINUE, _RAISE, _DOUBLE = "stop", "continue", "raise", "double"
+_AGAIN_OR_STOP: tuple[Mapping[str, str], ...] = (
+    {"id": _CONTINUE, "name": "Continue", "kind": ""}, {"id": _STOP, "name": "Stop", "kind": ""},
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class OverBudget:
 
     @property
     def options(self) -> tuple[Mapping[str, str], ...]:
+        if self.limit.scope.per is Per.TURN:
+            return _AGAIN_OR_STOP
         if self.limit.fixed:
             return ({"id": _STOP, "name": "Stop", "kind": ""},)
         named = ((_RAISE, _QUARTER), (_DOUBLE, _WHOLE))
@@ -73,7 +78,7 @@ class OverBudget:
         try:
             return elicitation.chosen(self.options, words)
         except ValueError:
-            if self.limit.fixed:
+            if self.limit.fixed or self.limit.scope.per is Per.TURN:
                 raise
         try:
             limits.amount(self.limit.metric, words.removeprefix(_RAISE).strip())
@@ -83,7 +88,7 @@ class OverBudget:
 
     def added(self, answer: str) -> int:
         """What an answer adds to the limit."""
-        if answer == _STOP or self.limit.fixed:
+        if answer in (_STOP, _CONTINUE) or self.limit.fixed:
             return 0
         if answer in (_RAISE, _DOUBLE):
             return budget.raised_by(self.limit, self.used, _QUARTER if answer == _RAISE else _WHOLE)
@@ -95,7 +100,7 @@ class OverBudget:
 
     def next_words(self, answer: str, turn: Turn) -> str:
         """What the agent is told, empty for nothing."""
-        if not self.added(answer):
+        if not self.added(answer) and answer != _CONTINUE:
             return ""
         return GO_ON if self.sent else turn.text
 
@@ -119,10 +124,7 @@ class Circle:
 
     @property
     def options(self) -> tuple[Mapping[str, str], ...]:
-        return (
-            {"id": _CONTINUE, "name": "Continue", "kind": ""},
-            {"id": _STOP, "name": "Stop", "kind": ""},
-        )
+        return _AGAIN_OR_STOP
 
     def chosen(self, words: str) -> str:
         """An option, or what the agent is to be told."""
@@ -175,6 +177,8 @@ async def put(c: Conversation, turn: Turn, pause: Pause) -> tuple[str, str]:
 def _asks(pause: Pause) -> str:
     if isinstance(pause, Circle):
         return "Continue, stop, or tell the agent what to do instead (--answer TEXT)?"
+    if isinstance(pause, OverBudget) and pause.limit.scope.per is Per.TURN:
+        return "Go on in another turn?"
     if isinstance(pause, OverBudget) and pause.limit.fixed:
         return "The policy of this machine sets it: nobody may raise it here."
     return "Raise it and go on? Another amount to add can be answered as well."

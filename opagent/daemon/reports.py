@@ -146,6 +146,8 @@ def process(host: Host, found: Conversation) -> dict[str, Any]:
         body["draft"] = "waiting"
     elif found.standing.refused:
         body |= {"draft": "not sent", "not_sent": found.standing.refused}
+    if found.stuck:
+        body["stuck"] = found.stuck
     if waiting:
         body["waiting_for"] = list(waiting)
     elif running and running.stalled:

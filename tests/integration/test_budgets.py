@@ -239,6 +239,17 @@ def test_a_question_outlives_the_daemon_and_is_answered_in_the_file(talk: Talk) 
         assert f"/{question['id']} answer" in text and text.count(question["id"]) >= 2
 
 
+def test_a_budget_of_one_turn_goes_on_in_another(talk: Talk) -> None:
+    bind(talk, tool_calls=3, per="turn")
+    conversation = talk.create()
+    assert talk.say(conversation, "/calls 3")["state"] == "done"
+    turn = talk.say(conversation, "/calls 99 0.01")
+    assert turn["reason"] == "budget" and "in this turn" in talk.file(conversation, f"/{turn['id']} cancelled")
+    answer(talk, "continue")
+    again = until(lambda: (last := talk.show(conversation)["turns"][-1])["text"] == "Go on." and last)
+    assert talk.ended(conversation, again["id"])["state"] == "done"
+
+
 # ---- loops ---------------------------------------------------------------------------------------------------------------
 
 
