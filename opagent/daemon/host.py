@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import control, paths
-from opagent.daemon import adoption, doctor, effects, forks, inbox, newcomers, recording, reports, whereabouts
+from opagent.daemon import (
+    adoption,
+    doctor,
+    effects,
+    forks,
+    inbox,
+    newcomers,
+    pauses,
+    recording,
+    reports,
+    spending,
+    whereabouts,
+)
 from opagent.daemon.approvals import voided
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
@@ -24,7 +36,7 @@ from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
-from opagent.daemon.network import Network
+from opagent.daemon.network import Network, Usage
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
 from opagent.daemon.watching import Watching
@@ -32,7 +44,7 @@ from opagent.daemon.workspace import Workspace
 from opagent.document.names import file_name, new_conversation
 from opagent.errors import Conflict, ConversationNotFound, Denied, NotFound, OpAgentError, ProcessNotFound
 from opagent.model import Conversation as Record
-from opagent.model import ConversationId, Kind, ProcessState, Turn, TurnState
+from opagent.model import ConversationId, Kind, ProcessId, ProcessState, Turn, TurnState
 from opagent.process import probe, tree
 from opagent.store import conversations as rows
 from opagent.store import processes as process_rows
@@ -67,6 +79,7 @@ class Host:
         self._consumers: dict[ConversationId, asyncio.Task[None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
         shared.network = Network(shared)
+        shared.network.metered = self._metered
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
@@ -126,6 +139,7 @@ class Host:
         commands = self.database.read(effects.commands)
         await tree.sweep([*(row.id for row in live if row.boot == self.boot), *commands])
         behind = await self.database.write(self._settle, barrier=True)
+        pauses.reopen(self)
         queued = self.database.read(lambda db: turn_rows.unfinished(db))
         for ident in dict.fromkeys([*behind, *(turn.conversation for turn in queued)]):
             try:
@@ -379,6 +393,11 @@ class Host:
         if last is None:
             raise ProcessNotFound(f"no process of {conversation.record.id} has run yet", hint="opagent ps -a")
         return last.id
+
+    def _metered(self, process: ProcessId, usage: Usage) -> None:
+        """What the proxy read of one response to an agent."""
+        if (found := self.conversations.get(usage.conversation)) is not None:
+            self.shared.spawn(spending.metered(self.shared, found, {"input": usage.input, "output": usage.output}), "metered")
 
     def refuse_agents(self, client: Client) -> None:
         """A person's word must not come from what an agent started. Raises Denied."""
