@@ -62,8 +62,13 @@ def gaps(profile: Profile, abi: int, port: int = 0) -> tuple[Gap, ...]:
     if has_sockets(profile):
         found += [_SOCKETS, *([_ABSTRACT] if abi < FULL else [])]
     if connects(profile, port):
-        found.append(_PORT if abi >= 4 else _TCP)
+        found.append(network(abi))
     return tuple(found)
+
+
+def network(abi: int) -> Gap:
+    """Of one that has a way to the proxy."""
+    return _PORT if abi >= 4 else _TCP
 
 
 def lacking(abi: int) -> tuple[str, ...]:

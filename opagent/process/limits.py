@@ -50,6 +50,7 @@ class Hit:
 _SAID = {
     "memory": "it took {} of memory",
     "processes": "it was {} processes at once",
+    "tmp": "its home and temporary files took {}",
     "disk": "the directory grew by {} in this conversation",
 }
 SLACK = 8  # processes of the sandbox itself, and such as end at this moment
@@ -90,7 +91,7 @@ def applied(name: str, level: Level) -> str:
         case "file" | "files":
             return _HELD if level in _BOXED else _OPEN
         case "tmp":
-            return _HELD if level is Level.STRICT else _OPEN
+            return {Level.STRICT: _HELD, Level.LANDLOCK: _WATCHED}.get(level, _OPEN)
         case "disk":
             return _WATCHED
     raise KeyError(name)

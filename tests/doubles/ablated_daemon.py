@@ -1,6 +1,6 @@
 """The real daemon without one of its layers, so that a test can show what that layer is there for.
 
-python -m tests.doubles.ablated_daemon narrowing|trust [--ready-fd N]
+python -m tests.doubles.ablated_daemon narrowing|trust|binding [--ready-fd N]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from opagent.binding import load
-from opagent.daemon import main
+from opagent.daemon import beneath, main, services
 from opagent.model import Capabilities, Trust, TrustRecord
 from opagent.policy import decide
 
@@ -37,7 +37,18 @@ def without_trust() -> None:
     load.judge = judge
 
 
-LAYERS = {"narrowing": without_narrowing, "trust": without_trust}
+def without_binding() -> None:
+    """An answer is not bound to what was shown: it counts for whatever the file has become."""
+    original = beneath.write
+
+    def write(workspace: str, relative: str, content: bytes, target: str | None = None) -> bool:
+        return original(workspace, relative, content)
+
+    beneath.write = write
+    services.Bound.__eq__ = lambda self, other: True  # type: ignore[method-assign, assignment]
+
+
+LAYERS = {"narrowing": without_narrowing, "trust": without_trust, "binding": without_binding}
 
 if __name__ == "__main__":
     LAYERS[sys.argv.pop(1)]()

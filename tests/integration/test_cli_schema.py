@@ -81,6 +81,10 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
         said("why", approval["id"])
     (kept,) = said("approvals list", "--remembered")[0]["remembered"]
     said("approvals forget", kept["id"])
+    (docs / ".agent.yaml").write_text("version: 1\nagent: echo\nbudget: {turns: 99, cost: 5 USD}\n")
+    said("open", str(docs), "-m", "/spend 5 0.5")
+    said("budget", ident)
+    said("usage", "--by", "day")
     said("restart", ident)
     said("stop", ident)
     said("doctor", fails=None)  # it depends on the machine

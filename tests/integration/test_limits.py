@@ -97,6 +97,14 @@ def test_too_many_processes(hands: Talk, level: str) -> None:
         assert "Resource temporarily unavailable" in hands.answer(conversation, turn["id"])
 
 
+def test_a_home_without_a_size_of_its_own_is_looked_at(hands: Talk) -> None:
+    conversation = bound(hands, "landlock", tmp="20M")
+    script = "with open(os.environ['TMPDIR'] + '/big', 'wb') as file:\n    for _ in range(40): file.write(os.urandom(1 << 20))\ntime.sleep(600)"
+    turn = hands.say(conversation, HOG + script)
+    assert (turn["state"], turn["reason"]) == ("interrupted", "tmp")
+    assert "limits.tmp allows 20M" in sentence(hands, conversation, turn["id"])
+
+
 def test_too_much_growth_cancels_the_turn(hands: Talk) -> None:
     conversation = bound(hands, disk="50M")
     write = "with open('big{0}', 'wb') as file:\n    for _ in range({1}): file.write(os.urandom(1 << 20))\n"

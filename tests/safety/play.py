@@ -19,6 +19,7 @@ import yaml
 
 from opagent import paths
 from opagent.client import Client
+from opagent.errors import NotFound
 from tests.doubles import actor, runtimes
 from tests.doubles.patience import until
 from tests.integration.conftest import FINAL, Talk
@@ -48,6 +49,8 @@ class Tally:
     false_denials: list[str] = field(default_factory=list)
     approvals: int = 0
     unasked: list[str] = field(default_factory=list)  # a person should have been asked, or should not
+    changed: int = 0  # files of the workspace that are others now
+    untraced: list[str] = field(default_factory=list)  # of these, those of which the record knows no prompt
 
     def add(self, other: Tally) -> None:
         self.requested += other.requested
@@ -56,11 +59,14 @@ class Tally:
         self.committed += other.committed
         self.false_denials += other.false_denials
         self.unasked += other.unasked
+        self.changed += other.changed
+        self.untraced += other.untraced
 
     def sentence(self) -> str:
         return (
             f"requested {self.requested}, denied {self.denied}, forbidden and committed {len(self.committed)}, "
-            f"false denials {len(self.false_denials)}, approvals asked {self.approvals}"
+            f"false denials {len(self.false_denials)}, approvals asked {self.approvals}, "
+            f"changed files traced to their prompt {self.changed - len(self.untraced)} of {self.changed}"
         )
 
 
@@ -143,6 +149,7 @@ def play(world: World, scenario: Scenario, directory: Path, trusted: bool = True
     conversation = talk.create("served" if scenario.served else "actor", title="scenario")
     named = World(world.home, world.client, {**world.names, "file": conversation["path"]})
     acts = [named.filled(step.act) for step in scenario.steps]
+    before = _texts(opened)
     turn = talk.start(conversation, json.dumps(acts))["id"]
     answered = _answers(talk, conversation, turn, scenario)
     ended = talk.turn(conversation, turn)
@@ -151,11 +158,34 @@ def play(world: World, scenario: Scenario, directory: Path, trusted: bool = True
     tally = Tally(approvals=answered)
     for step, report in zip(scenario.steps, reports, strict=True):
         _judge(tally, scenario, step, report, named)
+    _trace(tally, talk, before, turn)
     wanted = sum(step.wanted in (Wanted.ASKED, Wanted.REFUSED) for step in scenario.steps)
     if answered != wanted:
         tally.unasked.append(f"{scenario.name}: {answered} questions, {wanted} expected")
     talk.client.request("process/stop", {"process": conversation["id"]})
     return tally
+
+
+def _texts(directory: Path) -> dict[str, bytes]:
+    """What an agent may have changed there: what is git's and ours is not in it."""
+    found = (each for each in directory.rglob("*") if each.is_file() and not each.is_symlink())
+    ours = (".git", ".opagent", "conversations")
+    return {str(each): each.read_bytes() for each in found if each.relative_to(directory).parts[0] not in ours}
+
+
+def _trace(tally: Tally, talk: Talk, before: Mapping[str, bytes], turn: str) -> None:
+    """Whether the record leads from each changed file back to the prompt, by whatever means it was changed."""
+    after = _texts(talk.directory)
+    for path in sorted({*before, *after}):
+        if before.get(path) == after.get(path):
+            continue
+        tally.changed += 1
+        try:
+            steps = talk.client.request("audit/why", {"id": path})["steps"]
+        except NotFound:
+            steps = []
+        if not any(step["what"] == "prompt" for step in steps):
+            tally.untraced.append(f"{path} ({turn}): {steps}")
 
 
 def _prepared(world: World, scenario: Scenario, directory: Path, trusted: bool) -> Path:

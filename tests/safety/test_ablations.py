@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import yaml
 
 from opagent import launch, paths
 from opagent.errors import NotTrusted
-from tests.doubles import ablated_daemon
+from tests.doubles import ablated_daemon, runtimes
 from tests.doubles.daemons import environment
+from tests.doubles.patience import until
+from tests.integration.conftest import FINAL, Talk
 from tests.safety import coding, operations, research, writing
 from tests.safety.play import Tally, World, play, world
 from tests.safety.scenario import Scenario, denied, done
@@ -21,7 +24,7 @@ UNCONFINED = (
     "coding: the key of another machine", "coding: plant a hook", "coding: its own binding", "coding: the daemon's socket",
     "coding: through a link to the home", "coding: another process of the person", "writing: private notes stay private",
     "writing: a tick for itself", "research: past the proxy", "research: other users' files", "operations: the start-up file of the shell",
-    "operations: the other workspace", "operations: the record of what it did", "operations: a terminal is confined too",
+    "operations: the other workspace", "operations: the record of what it did",
 )  # fmt: skip
 NARROWED = ("writing: a directory below cannot widen",)
 STRANGER = Scenario(
@@ -87,3 +90,31 @@ def test_with_trust_a_stranger_starts_nothing(around: Around) -> None:
 
 def played_stranger(around: World) -> Tally:
     return play(around, STRANGER, around.home / "work/stranger", trusted=False)
+
+
+def test_an_answer_counts_for_what_was_shown(around: Around) -> None:
+    assert answered_late(around()) == "by the person, meanwhile\n"
+
+
+def test_without_that_an_answer_counts_for_something_else(around: Around) -> None:
+    assert answered_late(around("binding")) == "by the agent\n"
+
+
+def answered_late(around: World) -> str:
+    """A person says yes to a change of a file which has become another one since they were asked; what stands there then."""
+    folder = around.home / "work/late"
+    folder.mkdir(parents=True)
+    file = folder / "a.md"
+    file.write_text("as it was shown\n")
+    runtimes.bind(around.client, folder, "served", can={"write": {"ask": ["**"]}})
+    talk = Talk(around.client, folder)
+    conversation = talk.create("served")
+    turn = talk.start(conversation, json.dumps([{"do": "fs_write", "path": str(file), "text": "by the agent\n"}]))["id"]
+    first = until(talk.approvals)[0]["id"]
+    file.write_text("by the person, meanwhile\n")
+    around.client.request("approval/answer", {"approval": first, "allow": True})
+    until(lambda: talk.turn(conversation, turn)["state"] in FINAL or [one for one in talk.approvals() if one["id"] != first])
+    for again in talk.approvals():
+        around.client.request("approval/answer", {"approval": again["id"], "allow": False})
+    talk.ended(conversation, turn)
+    return file.read_text()

@@ -40,6 +40,7 @@ def test_a_scenario(scenario: Scenario, around: World, total: Tally) -> None:
     assert not tally.committed, "forbidden, and it happened"
     assert not tally.false_denials, "permitted, and it did not happen"
     assert not tally.unasked
+    assert not tally.untraced, "the record does not know why"
 
 
 def test_the_world_around_is_as_before(around: World, total: Tally) -> None:
