@@ -69,6 +69,7 @@ class Life:
         self.steps: list[tuple[Any, ...]] = []
         self.numbers: collections.Counter[str] = collections.Counter()
         self.called: list[bytes] = []
+        self.dead = False  # no daemon runs
         self.stopped = False  # the file is damaged: nothing is written until somebody saves it
 
     def _word(self, letter: str) -> str:
@@ -112,14 +113,20 @@ class Life:
         self._reload_clean()
 
     def _killed_with_a_save(self) -> None:
-        """A save was in the file when the version went in, and the daemon dies before it looks at what came out."""
+        """A save was in the file when the version went in, and the daemon dies before it looks at what came out.
+
+        Until the next one is there, people go on.
+        """
         self._reload_clean()
         self._store()
-        save = self.editor.buffer
-        self.daemon.restart(self.disk)
+        save, self.dead = self.editor.buffer, True
+        for _ in range(self.random.randrange(6)):
+            getattr(self, self.random.choice(("type", "save", "reload", "delete", "margin", "reword")))()
+        self.dead = False
+        self.stopped = self.daemon.restart(self.disk).stop
         self.daemon.rescue(save)
         self.steps.append(("killed with a save",))
-        if self.daemon.memory.content() != self.disk:
+        if self.daemon.memory.content() != self.disk and not self.stopped:
             self.disk = self.daemon.version(len(self.disk))
         self._reload_clean()
 
@@ -317,7 +324,8 @@ class Life:
         self._store()
         self.disk = self.editor.buffer
         self.steps.append(("save",))
-        self.react()
+        if not self.dead:
+            self.react()
 
     def _store(self) -> None:
         for names, words in self.editor.deleted:

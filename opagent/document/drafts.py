@@ -129,12 +129,22 @@ def _unshown(memory: Memory, save: Save, ours: bytes, replies: Replies) -> list[
 
 def amended(memory: Memory, save: Save, replies: Replies, ours: bytes, theirs: bytes) -> bytes:
     """A text outside the draft as a person saved it, with those lines of ours at its end that they cannot have deleted."""
+    theirs = _without_rescued(memory, save, ours, theirs)
     kept = _unshown(memory, save, ours, replies) if ours != theirs else []
     if not kept:
         return theirs
     text, eol = _without_end(theirs), save.document.eol
     head = [text] if text else []
     return eol.join((*head, *(line.rstrip(b"\r") for line in kept), b"")) + theirs[len(text) :].removeprefix(eol if text else b"")
+
+
+def _without_rescued(memory: Memory, save: Save, ours: bytes, theirs: bytes) -> bytes:
+    """Without lines that had been rescued out of it, and were sent before this editor saw that."""
+    if ours == theirs or not memory.records.rescued:
+        return theirs
+    raws = (memory.records.known(name).raw for name in (*save.parted, *save.restored))
+    sent = {line for raw in raws for line in lines(raw) if line_digest(line) in memory.records.rescued}
+    return less(theirs, sent.intersection(lines(theirs)).difference(lines(ours)))
 
 
 def _without_end(text: bytes) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, tzinfo
 from typing import Any
 
+from opagent.document import frontmatter
 from opagent.document.draft import asks, is_text, less, note_of, noted, read, unmerged, without_gesture, without_notes
 from opagent.document.edit import Document, Opening, load
 from opagent.document.lines import digest, has_text, line_digest, lines, words
@@ -148,10 +149,12 @@ class Memory:
         if self.records.is_version(content):
             return False  # what persons wrote in it was merged before
         found = load(content, self.zone, self.tag)
-        since = [raw for name, raw in self.records.raws() if found.region(name) is None]  # what was sent after that save
+        since = [text for name, text in self.records.sent() if found.region(name) is None]  # what was sent after that save
         draft = less(self.draft_of(found), b"\n".join(since).split(b"\n"))
         turns = [region for region in found.regions if region.part.turn]
-        texts = [self._behind(region) for region in turns[:-1]]  # the last one's is in the draft
+        head = found.regions[0].body
+        texts = [head[frontmatter.end(head) :]] if turns else []  # else it is the draft, as what stands behind the last turn is
+        texts += [self._behind(region) for region in turns[:-1]]
         texts += [self._typed(region) for region in turns]
         return self._keep(b"\n".join((draft, *texts)).split(b"\n"))
 
@@ -200,6 +203,7 @@ class Memory:
         lost = [line for line in found if is_text(line) and not asks(line) and line.strip() not in standing]
         if lost:
             self.records.watch(lost)
+            self.records.rescued |= set(map(line_digest, lost))
             self.redraft(b"\n".join((read(self.draft()).text, *lost)))
         return bool(lost)
 

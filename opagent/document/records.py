@@ -49,7 +49,7 @@ class Kept:
     imported: bool = False  # it came with the file, this daemon's log does not have it
 
 
-_LASTING = ("moved", "unseen", "notices", "obeyed", "parted", "reworded")  # what a version tells only where it changed
+_LASTING = ("moved", "unseen", "rescued", "notices", "obeyed", "parted", "reworded")  # what a version tells only where it changed
 
 
 def file_digest(content: bytes) -> str:
@@ -63,6 +63,7 @@ class Records:
         self.began: dict[str, int] = {}  # of turns, in which order; a person may have put them into another one
         self.parted: dict[str, Kept] = {}  # of those that were moved to a part
         self.unseen: dict[bytes, bytes] = {}  # by digest, lines of a person that no save has shown yet
+        self.rescued: set[bytes] = set()  # digests of lines that were put into the draft from elsewhere after a crash
         self.obeyed: list[tuple[int, str]] = []  # number and line of the last commands that were taken out of the draft
         self.notices = ""  # all notes that an editor may still show
         self.last, self.size = "", -1  # digest and bytes of the last version
@@ -151,6 +152,7 @@ class Records:
         lasting: dict[str, Any] = {
             "moved": {name: _hex(kept.moved) for name, kept in (self.parted | self.kept).items() if kept.moved},
             "unseen": sorted(line.decode("latin-1") for line in self.unseen.values()),
+            "rescued": sorted(line.hex() for line in self.rescued),
             "notices": self.notices,
             "obeyed": [list(each) for each in self.obeyed],
             "parted": list(self.parted),
@@ -209,6 +211,7 @@ class Records:
         if "unseen" in body:
             self.unseen = {}
             self.watch(line.encode("latin-1") for line in body["unseen"])
+        self.rescued.update(map(bytes.fromhex, body.get("rescued", ())))
         self.notices = body.get("notices", self.notices)
         self.obeyed = [(number, line) for number, line in body.get("obeyed", self.obeyed)]
         for name in body.get("parted", ()):
@@ -221,9 +224,10 @@ class Records:
         return [(name, kept.raw) for name, kept in (self._gone | self.parted | self.kept).items() if kept.raw]
 
     def sent(self) -> list[tuple[str, bytes]]:
-        """The same, with what stale editors have put into them since."""
-        known = (self._gone | self.parted | self.kept).items()
-        return [(name, b"\n".join((kept.raw, kept.reworded))) for name, kept in known if kept.raw]
+        """The same, with what stale editors have put into them since; in no order of lines."""
+        known = [(name, kept) for name, kept in (self._gone | self.parted | self.kept).items() if kept.raw]
+        both = ((name, Counter(kept.raw.split(b"\n")) | Counter(kept.reworded.split(b"\n"))) for name, kept in known)
+        return [(name, b"\n".join(found.elements())) for name, found in both]
 
     def known(self, name: str) -> Kept:
         """The record of a region that the log names, wherever that is now."""

@@ -151,10 +151,7 @@ def forms():
 
 
 class Archive(object):
-    """Takes the archive piece by piece: files in their order, and behind them the bytecode of every source among them.
-
-    Nothing of it runs or is written before `whole` has said that it is what the digest says.
-    """
+    """Takes the archive piece by piece. Nothing of it runs or is written before `whole` has said that it is what was sent."""
 
     def __init__(self, form):
         # type: (str) -> None
@@ -163,7 +160,7 @@ class Archive(object):
         new = {"xz": "LZMADecompressor", "gz": "decompressobj"}.get(form)
         self.unfold = getattr(__import__(MODULES[form]), new)().decompress if new else bytes
         self.sum, self.size, self.rest = hashlib.sha256(), 0, bytearray()
-        self.files, self.code = [], []  # type: list[tuple[str, bytes]], list[tuple[str, bytes]]
+        self.files, self.code, self.looked = [], [], 0  # type: list[tuple[str, bytes]], list[tuple[str, bytes]], int
 
     def take(self, piece):
         # type: (bytes) -> None
@@ -179,22 +176,27 @@ class Archive(object):
             end = 512 + (size + 511) // 512 * 512
             if len(self.rest) < end:
                 return
-            self.keep(folder + "/" + name if folder else name, bytes(self.rest[512 : 512 + size]))
+            self.files.append((folder + "/" + name if folder else name, bytes(self.rest[512 : 512 + size])))
             del self.rest[:end]
 
-    def keep(self, name, data):
-        # type: (str, bytes) -> None
+    def compiles(self):
+        # type: () -> bool
+        """The bytecode of the next source, for while the rest is on its way: what is not made by then, each import makes."""
         import marshal
         from importlib import util
 
-        self.files.append((name, data))
-        if name.endswith(".py"):
-            head = util.MAGIC_NUMBER + b"\1\0\0\0" + util.source_hash(data)  # PEP 552: by its hash, not looked at again
-            self.code.append((util.cache_from_source(name), head + marshal.dumps(compile(data, name, "exec", 0, True))))
+        while self.looked < len(self.files):
+            name, data = self.files[self.looked]
+            self.looked += 1
+            if name.endswith(".py"):
+                head = util.MAGIC_NUMBER + b"\1\0\0\0" + util.source_hash(data)  # PEP 552: by its hash, not looked at again
+                self.code.append((util.cache_from_source(name), head + marshal.dumps(compile(data, name, "exec", 0, True))))
+                return True
+        return False
 
     def whole(self, digest):
         # type: (str) -> list[tuple[str, bytes]]
-        """Raises ValueError where it is not what the digest says."""
+        """All files and what bytecode there is. Raises ValueError where it is not what the digest says."""
         if self.sum.hexdigest() != digest:
             raise ValueError("what arrived is not what was sent")
         return self.files + self.code
@@ -303,15 +305,18 @@ def asked(nonce, digest):
     # type: (str, str) -> list[tuple[str, bytes]]
     """The files of the package; ends when what comes is something else."""
     say(nonce, need=digest, forms=forms(), python=sys.executable)
+    import select
+
     form, count = b"".join(received(HEAD)).decode().split()
-    last = b""
+    left = int(count)
     try:
         comes = Archive(form)
-        for piece in received(int(count)):
-            comes.take(last)  # one behind, so that what was received is told before the rest of the work
-            last = piece
+        for piece in received(left):
+            left -= len(piece)
+            comes.take(piece)
+            while left and not select.select([0], [], [], 0)[0] and comes.compiles():
+                pass
         say(nonce, got=int(count))
-        comes.take(last)
         return comes.whole(digest)
     except Exception as error:  # whatever a decompressor and an archive can raise
         say(nonce, failed="archive", why=str(error))

@@ -120,7 +120,7 @@ class Daemon:
             self.memory.rewrite(made.content)
         return made is not None
 
-    def restart(self, content: bytes) -> None:
+    def restart(self, content: bytes) -> Merged:
         """Killed and started again: memory out of the log, or out of the file where that is our last version."""
         versions = [each.body["digest"] for each in self.log if each.body.get("what") == "version"]
         ours = versions[-1:] == [file_digest(content)]
@@ -133,7 +133,7 @@ class Daemon:
             self.begin(each)
         if not ours:
             self.memory.remind(content)
-        self.take(content)
+        return self.take(content)
 
     def rescue(self, save: bytes) -> None:
         """What an earlier daemon had taken out of the file and not looked at."""

@@ -77,6 +77,8 @@ def test_a_mirror_is_ended_by_a_command(there: Sshd, home: Path) -> None:
     (mirror,) = run_json("host", "mirrors")["mirrors"]
     assert (mirror["directory"], mirror["machine"], mirror["files"]) == (str(folder), "there", 1)
     assert f"there:{there.home}/docs" in run("host", "mirrors").stdout
+    typed = f"opagent\nhost\nunmirror\n{str(folder)[:-2]}"
+    assert f"plain,{folder}\n" in run(_OPAGENT_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD="3").stdout
     (there.home / "plans").mkdir()
     (there.home / "plans/.agent.yaml").write_text("version: 1\nagent: echo\n")
     other = ("open", f"there:{there.home}/plans", "--mirror", str(folder), "-m", "about plans")

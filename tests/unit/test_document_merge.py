@@ -784,6 +784,34 @@ def test_what_it_held_outside_the_draft_is_rescued_too() -> None:
     assert not made.memory.rescue(content), "a version is no save: what was taken out of it since was taken out"
 
 
+def test_a_rescued_line_that_was_sent_stays_once_where_its_buffer_is_saved_again() -> None:
+    made = talk(2)
+    buffer = made.file.replace(b"Question 0?", b"Question 0?\na line more").replace(
+        b"paragraph 1.\n", b"paragraph 1.\nand here\n"
+    )
+    assert made.memory.rescue(buffer)
+    content = made.write()
+    made.save(content.replace(BOX, TICKED))
+    assert made.send(2) == b"a line more\nand here"
+    made.stream("It is.\n", 2, "done")
+    made.save(buffer + b"\nfurther\n")
+    content = made.write()
+    assert [content.count(line) for line in (b"a line more\n", b"and here\n", b"further\n")] == [1, 1, 1], content.decode()
+
+
+def test_what_it_held_above_all_turns_is_rescued_and_what_was_sent_reworded_is_not() -> None:
+    made = talk(1)
+    buffer = made.file.replace(BOX, b"sent\nmore\n\n" + TICKED)
+    made.save(buffer)
+    made.send(1)
+    made.stream("It runs.\n", 1)
+    made.save(buffer.replace(b"sent\nmore\n", b"sent\nreworded\nmore\n"))
+    made.write()
+    top = b"<!-- op:" + TAG.encode() + b" u0000"
+    assert made.memory.rescue(buffer.replace(b"sent\nmore\n", b"sent\nreworded\nmore\n").replace(top, b"typed above\n" + top))
+    assert read(made.memory.draft()).text == b"typed above"
+
+
 def test_what_it_held_in_an_exchange_that_was_deleted_since_is_rescued_too() -> None:
     made = running()
     lost = made.file.replace(b"Second line", b"typed inside\nSecond line").replace(b"Go on", b"a line more\nGo on")
