@@ -37,7 +37,7 @@ error that names the nearest known one. Editors complete and check it with `opag
 
 ENFORCEMENT = """\
 How a rule is enforced today. `acp`: OpAgent's answer when the agent asks over the protocol; an agent that does not ask is not
-stopped. `advisory`: written down and shown, applied by nobody yet. There is no sandbox yet."""
+stopped. `advisory`: written down and shown, applied by nobody yet. `os`: the [sandbox](../concepts/sandbox.md) refuses."""
 
 RUNTIME_INTRO = """\
 A runtime is a program that speaks the [Agent Client Protocol](https://agentclientprotocol.com) on stdin and stdout. Each has a
@@ -47,7 +47,6 @@ first one with a name wins. The runtimes that come with OpAgent: [runtimes](runt
 NEAREST = ("agent", "conversations", "host", "approvals", "supervise")
 LATER = {
     **{key.replace("secrets", "can.secrets"): sentence for key, sentence in NOT_APPLIED.items()},
-    "sandbox": "there is no sandbox yet: `strict` and `landlock` refuse to start an agent rather than start it unconfined",
     "can.agents": "agents cannot call each other yet",
     "can.mcp": "MCP servers are not started yet",
 }
