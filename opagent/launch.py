@@ -28,7 +28,14 @@ if TYPE_CHECKING:  # importing it takes as long as three requests, and only a st
 DEADLINE = 10.0  # seconds: a daemon that is starting, a daemon that says nothing
 _ROOT = str(Path(__file__).resolve().parent.parent)
 _WITHOUT_SITE = ("-S", _ROOT) if sys.flags.no_site else ()  # run from a payload (remote/payload.py): nothing else is on the path
-DAEMON = ("-I", *_WITHOUT_SITE, "-m", "opagent.daemon.main")  # after the interpreter
+
+
+def module(name: str) -> tuple[str, ...]:
+    """What follows the interpreter to run a module of ours: from wherever this one was loaded, in nobody's environment."""
+    return ("-I", *_WITHOUT_SITE, "-m", name)
+
+
+DAEMON = module("opagent.daemon.main")
 
 _LISTENS_WITHIN = 0.5  # seconds between a daemon's lock and its socket
 _started: list[subprocess.Popen[bytes]] = []  # daemons that this process started: kept so that their end can be collected

@@ -176,6 +176,16 @@ def machine_socket(machine: str) -> Path:
     return run() / "hosts" / f"{_digest(machine)}.sock"
 
 
+def agent_sockets(process: str) -> Path:
+    """The directory of the sockets that one agent may use; nothing else lies in it."""
+    return run() / "agents" / process
+
+
+def agent_network(process: str) -> Path:
+    """Where the proxy listens for one agent: who comes here is that agent."""
+    return agent_sockets(process) / "net.sock"
+
+
 def daemon_code() -> Path:
     """What code the daemon runs: `code`, its version."""
     return run() / "daemon.code"
@@ -215,6 +225,11 @@ def database_ballast(database: Path) -> Path:
 def database_blobs(database: Path) -> Path:
     """Large bodies of events, by digest."""
     return database.with_name("cas")
+
+
+def secrets_key() -> Path:
+    """With it the journal's fingerprints of secrets are made: they tell nothing to who has the journal alone."""
+    return state() / "secrets.key"
 
 
 def daemon_log() -> Path:

@@ -11,7 +11,7 @@ from opagent import yamlfile
 from opagent.binding import schema, units
 from opagent.binding.schema import Keys
 from opagent.model import Effect, Layer, Origin, RuleList
-from opagent.policy import rules
+from opagent.policy import address, rules
 from opagent.yamlfile import Node
 
 WORKSPACE, HOME, USER, MACHINE = "workspace", "home", "user", "machine"
@@ -120,7 +120,7 @@ def _where_it_may_stand(source: Source) -> Iterator[str]:
     data = source.data
     if not source.own:
         said = "only in your own configuration"
-        for key in ("hardlinks", "notify"):
+        for key in ("hardlinks", "notify", "secrets"):
             if key in data:
                 yield source.problem((key,), said, of_key=True)
         if "in_file" in data.get("approvals", {}):
@@ -145,6 +145,10 @@ def _names(source: Source) -> Iterator[str]:
         if not source.own and not secret["from"].startswith(("keyring:", "user:")):
             said = "expected keyring:NAME or user:NAME; other sources only in your own configuration"
             yield source.problem((*keys, "from"), said)
+        try:
+            address.authority(secret.get("to", "api.example.com"), 443)
+        except ValueError as error:
+            yield source.problem((*keys, "to"), f"expected one host or host:port, found {secret['to']} ({error})")
     for name, tool in source.data.get("tools", {}).items():
         if not tool["command"][0].strip():
             yield source.problem(("tools", name, "command", 0), "the program is empty")

@@ -121,6 +121,13 @@ def _launch(app: App, launch: Mapping[str, Any], sandbox: Mapping[str, Any]) -> 
         yield f"runtime    {launch['runtime']} ({home_short(str(launch.get('runtime_file', '')))})"
     if launch.get("environment"):
         yield f"variables  {' '.join(launch['environment'])}"
+    if network := launch.get("network"):
+        yield f"network    {network['how']}   ({network['enforcement']})"
+    for secret in launch.get("secrets", []):
+        where = f"from {secret['from']}, {home_short(secret['origin'])}"
+        yield f"secret     {secret['name']} ({where}): {secret['how']}   ({secret['enforcement']})"
+        if secret.get("problem"):
+            yield f"  problem  {secret['problem']}"
     if sandbox:
         yield from _sandbox(app, sandbox)
     problem = launch.get("problem")

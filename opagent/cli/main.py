@@ -26,6 +26,7 @@ COMMANDS = {
     "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
     "host": ("hosts", "host", "other machines"),
+    "secrets": ("secrets", "secrets", "where your secrets are"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),
     "daemon": ("daemon", "daemon", "the per-user daemon"),
     "schema": ("schema", "schema", "JSON Schemas of what --json prints"),

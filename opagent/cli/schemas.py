@@ -35,6 +35,7 @@ THINGS = {
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
             "since?: str, why?: str",
+    "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
@@ -84,6 +85,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "conversations import": ("sessions: [session]", _CONVERSATION),
     "conversations export": ("conversation: str, title?: str, agent?: str, created?: str, forked_from?: str, turns: [said]",),
     "conversations merge": ("path: str, conflict: bool",),
+    "secrets list": ("secrets: [secret]",),
+    "secrets check": ("secrets: [secret]",),
+    "secrets set": ("name: str",),
+    "secrets forget": ("name: str",),
     "doctor": ("checks: [check]",),
     "daemon start": ("pid: int, version: str, host: str",),
     "daemon status": ("pid: int, version: str, protocol: int, started: str, socket: str, database: str, clients: int, "

@@ -134,7 +134,7 @@ def reached(
         raise AgentFailed(
             what, "an agent could write what lies there", "hardlinks: ok in your own config.yaml, if they are meant"
         )
-    argv, programs = Programs(search_path, _private(workspace), workspace.path).show(argv, spec.package)
+    argv, programs = Programs(search_path, private(workspace), workspace.path).show(argv, spec.package)
     own = (workspace.binding.conversations.rstrip("/"), paths.WORK)
     return argv, Profile(
         workspace=workspace.path,
@@ -155,7 +155,7 @@ def state(workspace: str, spec: RuntimeSpec) -> tuple[Mount, ...]:
     return (Mount(own, own, writable=True), *(Mount(str(home / name), f"{HOME}/{name}", writable=True) for name in spec.state))
 
 
-def _private(workspace: Workspace) -> tuple[str, ...]:
+def private(workspace: Workspace) -> tuple[str, ...]:
     """What no mount of a program may hold: the person's home, our own state, and what the floor hides."""
     floor: list[Layer] = [layer for layer in workspace.binding.capabilities.ceilings if layer.name == FLOOR]
     hidden = [pattern.rstrip("/") for layer in floor for pattern in layer.kinds["read"].deny]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opagent.acp.connection import Update
-from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, saves, standing, turns
+from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, reaching, saves, standing, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.projection import ConversationFile
 from opagent.daemon.redaction import Redaction
@@ -175,6 +175,10 @@ class Conversation:
                 await clocks.late(self, what)
             case inbox.Answered(approval):
                 await questions.answered(self, approval)
+            case inbox.Connects():
+                await reaching.ask(self, item)
+            case inbox.ConnectGone(_, request):
+                await reaching.gone(self, request)
             case inbox.Cancel(turn, reason, done):
                 try:
                     await self._cancel(turn, reason, done)

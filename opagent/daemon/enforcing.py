@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import confinement
+from opagent.daemon import confinement, keys, wayout
 from opagent.errors import OpAgentError
 from opagent.model import Decision, Effect
 from opagent.policy import enforcement
 from opagent.policy.enforcement import Ground
+from opagent.process.profile import Level
 
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
@@ -22,9 +23,11 @@ def ground(workspace: Workspace, agent: str | None) -> Ground:
         role = workspace.role_name(agent)
         services = frozenset(workspace.runtime(role).client)
         level = confinement.plan(workspace, role).level
+        passing = frozenset(("network",)) if level is Level.STRICT and wayout.wants(workspace, role) else frozenset()
+        exposed = frozenset(key.name for key in keys.keys(workspace, role) if not key.variable)
     except OpAgentError:  # nothing can be started: what is there can still be shown
         return Ground()
-    return Ground(level.value, services)
+    return Ground(level.value, services, passing, exposed)
 
 
 def stands(agent: Agent) -> Ground:

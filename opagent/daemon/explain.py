@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import confinement, enforcing
+from opagent.daemon import confinement, enforcing, keys, wayout
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Effect, Layer, Origin
 from opagent.policy import decide, remembering, rules
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NOT_APPLIED = {
     "tools": "MCP servers are not started yet",
-    "secrets": "secrets are not handed out yet",
     "budget": "budgets are shown and not applied yet",
     "limits": "limits are shown and not applied yet",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
@@ -178,6 +177,8 @@ def _launch(workspace: Workspace, agent: str | None) -> dict[str, Any]:
         said |= {"role": role, "runtime": spec.name, "runtime_file": os.path.join(spec.package, "runtime.yaml")}
         said["argv"] = list(workspace.argv(role))
         said["environment"] = sorted({*workspace.binding.capabilities.env, *spec.pass_env, *spec.env})
+        said["network"] = wayout.shown(workspace, role)
+        said["secrets"] = keys.shown(workspace, role)
         workspace.require_trust(agent)
     except OpAgentError as error:
         said["problem"] = {"code": error.code, "message": error.what, "why": error.why, "hint": error.hint}

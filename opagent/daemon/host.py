@@ -22,6 +22,7 @@ from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
+from opagent.daemon.network import Network
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
 from opagent.daemon.watching import Watching
@@ -63,6 +64,7 @@ class Host:
         self._tasks = tasks
         self._consumers: dict[ConversationId, asyncio.Task[None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
+        shared.network = Network(shared)
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
@@ -179,6 +181,7 @@ class Host:
         await asyncio.gather(*self._consumers.values(), return_exceptions=True)
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
+        await self.shared.network.close()
         self.shared.ownership.release()
         await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)

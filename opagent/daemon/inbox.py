@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from opagent.acp.connection import Incoming
 from opagent.errors import OpAgentError
-from opagent.model import Approval, ExitReport, Turn, TurnId
+from opagent.model import Approval, Decision, ExitReport, Turn, TurnId
 
 if TYPE_CHECKING:
     from opagent.daemon.turns import Prompt
@@ -64,6 +64,23 @@ class Answered:
     """A person's answer, already committed."""
 
     approval: Approval
+
+
+@dataclass(frozen=True, slots=True)
+class Connects:
+    """The agent wants to connect to `request` (`host:port`), and a person has to say whether it may."""
+
+    generation: int
+    request: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectGone:
+    """Nobody waits any more for the answer to that question."""
+
+    generation: int
+    request: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,5 +151,19 @@ class Tick:
 
 
 Item: TypeAlias = (
-    Look | FromAgent | Failed | Exited | Deadline | Answered | Cancel | StopAgent | Project | Tick | Changed | SendDraft | Foreign
+    Look
+    | FromAgent
+    | Failed
+    | Exited
+    | Deadline
+    | Answered
+    | Connects
+    | ConnectGone
+    | Cancel
+    | StopAgent
+    | Project
+    | Tick
+    | Changed
+    | SendDraft
+    | Foreign
 )

@@ -54,7 +54,7 @@ async def start(c: Conversation) -> None:
     plan = await asyncio.to_thread(confinement.plan, c.workspace, speaker.agent)
     spec = c.workspace.runtime(speaker.agent)
     confined = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
-    launch = confined.launch
+    launch = await c.shared.network.attach(c, confined.launch)
     role = replace(role, model=role.model or await gestures.model(c) or None)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
@@ -163,6 +163,7 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
         c.services = None
     if agent is not None:
         agent.forget()
+        c.shared.network.detach(agent.id)
         c.shared.running.discard(agent)
         await asyncio.to_thread(aftercare.forget, agent)
         c.gone.append((agent, report))

@@ -13,7 +13,7 @@ from opagent.acp import elicitation, messages
 from opagent.acp.connection import Asked
 from opagent.acp.permission import Permission, choose, read_permission
 from opagent.control import METHOD_NOT_FOUND
-from opagent.daemon import enforcing, inbox
+from opagent.daemon import connecting, enforcing, inbox
 from opagent.daemon.asking import Question
 from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Decision, Effect, Kind, ProcessState, TurnState
 from opagent.policy import fatigue, remembering
@@ -50,6 +50,8 @@ def _say_cancelled(c: Conversation, request: Asked) -> None:
             c.agent.answer(request.id, messages.cancelled_outcome())
         case "elicitation/create":
             c.agent.answer(request.id, elicitation.cancelled())
+        case connecting.CONNECT:
+            connecting.cancelled(c, request)
         case method if method == GUARD:
             pass  # no agent waits for it
         case _:
@@ -72,6 +74,16 @@ async def taken_back(c: Conversation, ident: jsonrpc.Id) -> None:
             await c.shared.approvals.settle(approval, ApprovalState.CANCELLED, "the agent took its question back")
             agent.refuse(ident, messages.REQUEST_CANCELLED, "taken back")
             await _goes_on(c, running, agent, approval)
+
+
+async def end(c: Conversation, running: Running, number: int, reason: str) -> None:
+    """A question that is not wanted any more, and that nobody waits to hear the answer of."""
+    running.held = [each for each in running.held if each[0].number != number]
+    for approval, request in list(running.pending.items()):
+        if request.number == number and c.agent is not None:
+            del running.pending[approval]
+            await c.shared.approvals.settle(approval, ApprovalState.CANCELLED, reason)
+            await _goes_on(c, running, c.agent, approval)
 
 
 async def asked(c: Conversation, request: Asked) -> None:
@@ -188,6 +200,8 @@ async def answered(c: Conversation, approval: Approval) -> None:
             await c.note("the agent offered no option that says this, only for ever or not at all; it was told: cancelled")
     elif request.method == "elicitation/create":
         agent.answer(request.id, _words(approval, request))
+    elif request.method == connecting.CONNECT:
+        connecting.answered(c, approval, request)
     elif c.services is not None:
         await c.services.answered(approval, request)
     await _goes_on(c, running, agent, approval.id)

@@ -40,6 +40,10 @@ class Known:
             self.secrets = Secrets(dict(itertools.islice((found | known).items(), MOST)))
         return self.secrets
 
+    def keep(self, values: Mapping[str, str]) -> None:
+        """Add values that are known to be secrets, each with its name."""
+        self.secrets = Secrets(dict(itertools.islice((dict(values) | self.secrets.values).items(), MOST)))
+
     def hide(self, text: str) -> str:
         """Without secrets, and otherwise as it is; where control characters hide one, without those."""
         if len(text) < SHORTEST:

@@ -234,6 +234,7 @@ class Services:
         log = Path(os.devnull)
         held = self._agent.box
         box = confinement.box(self._agent.plan, held.profile, name) if held is not None else None  # as the agent itself
+        argv, env = self._c.shared.network.also(self._agent.id, argv, env)
         process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log, box=box))
         limit = params.get("outputByteLimit")
         terminal = Terminal(process, min(limit, OUTPUT_LIMIT) if isinstance(limit, int) and limit > 0 else OUTPUT_LIMIT)

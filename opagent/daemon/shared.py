@@ -25,6 +25,7 @@ from opagent.store.events import Journal, timestamp
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
     from opagent.daemon.conversation import Conversation as Actor
+    from opagent.daemon.network import Network
     from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Shared:
         self.approvals.asked = self.notifier.tell
         self.ownership = Ownership()
         self.known = Known()
+        self.connects = 0  # questions about hosts so far
+        self.network: Network  # of the host: it needs all that lies above
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
         self.running: set[Agent] = set()

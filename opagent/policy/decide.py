@@ -13,13 +13,14 @@ ceilings does not matter.
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from opagent.model import Capabilities, Decision, Effect, Layer
-from opagent.policy import lists, rules
+from opagent.policy import address, lists, rules
 
 BUILT_IN: dict[str, Effect] = {
     "read": Effect.ALLOW,  # inside the workspace; outside it is the floor that denies
@@ -151,6 +152,19 @@ def _floor(capabilities: Capabilities, kind: str, request: Any) -> _Said | None:
     if kind == "network" and rules.is_private(request):
         return _Said(Effect.DENY, "built-in floor: loopback, private and metadata addresses", FLOOR)
     return None
+
+
+def named_addresses(capabilities: Capabilities, port: int) -> list[str]:
+    """`address:port` of each address that the user's own configuration allows by its numbers: there a name may lead to one."""
+    split = [rules.split_host(text) for text in named_by_user(capabilities)]
+    hosts = [host for host, wanted in split if wanted in ("*", str(port)) and address.is_numeric(host)]
+    return [address.shown(str(ipaddress.ip_address(host)), port) for host in hosts]
+
+
+def named_by_user(capabilities: Capabilities) -> list[str]:
+    """The hosts that the user's own configuration allows, as written there."""
+    own = [layer.kinds["network"] for layer in capabilities.defaults if layer.name == USER and "network" in layer.kinds]
+    return [str(pattern) for rules_ in own for pattern in rules_.allow]
 
 
 def _names(layer: Layer, kind: str, request: Any, capabilities: Capabilities) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from opagent.model import Effect, Layer
+from opagent.policy.address import public
 
 KINDS = ("read", "write", "exec", "network", "agents", "mcp", "secrets")
 PATHS = ("read", "write")
@@ -237,11 +238,9 @@ def is_private(request: str) -> bool:
     if host in ("localhost", "") or host.endswith((".localhost", ".local", ".internal")):
         return True
     try:
-        address = ipaddress.ip_address(host)
+        return not public(ipaddress.ip_address(host))
     except ValueError:  # 127.1, 0x7f000001, 2130706433: an address to some resolvers
         return re.fullmatch(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*", host) is not None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return not (mapped or address).is_global or address.is_multicast
 
 
 def _agent(pattern: str, request: str, base: str) -> bool:

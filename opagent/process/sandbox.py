@@ -39,7 +39,7 @@ class Bwrap:
         self.warnings: tuple[str, ...] = ()
         self.mounted: tuple[str, ...] = ()
         self.hidden: tuple[str, ...] = ()
-        self._program = program
+        self.program = program
 
     def start(self, argv: tuple[str, ...], env: Mapping[str, str], cwd: str, pipes: Pipes) -> Started:
         _require(argv, env)
@@ -62,7 +62,7 @@ class Bwrap:
                 cwd,
             ]
             said = _memory(stack, "options", b"".join(os.fsencode(word) + b"\0" for word in words))
-            command = [self._program, "--args", str(said), "--", *limits.prefix(self.profile.limits, limits.present()), *argv]
+            command = [self.program, "--args", str(said), "--", *limits.prefix(self.profile.limits, limits.present()), *argv]
             inside = {**env, "HOME": HOME, "TMPDIR": "/tmp"}
             child = popen(command, inside, cwd, pipes, (*pins.fds, theirs, filter_, said))
             kept.pop_all()

@@ -1,0 +1,146 @@
+"""Which secrets an agent gets, from where, and whether the proxy keeps them from it: `opagent explain` shows what is done.
+
+First choice: the agent never holds the secret. Where its runtime says which variable holds the key and which the address of its
+model, it gets a word of its own and an address of the proxy, and the proxy puts the secret in, for the host of `to:` only.
+Else the agent holds it in its environment: nothing then keeps it from giving it away.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from opagent import files, paths
+from opagent.binding import load
+from opagent.errors import NotFound
+from opagent.model import Effect, RuntimeSpec
+from opagent.policy import address, rules
+from opagent.process import secrets as sources
+
+if TYPE_CHECKING:
+    from opagent.daemon.workspace import Workspace
+
+_URL = re.compile(r"(https?)://([^/?#]+)(/[^?#]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A secret of an agent. `source`: as `process/secrets.py` reads it; "": the user's configuration does not know that name.
+
+    `variable`: the one of the address; "" where the agent itself holds the secret.
+    """
+
+    name: str
+    source: str
+    said: str  # as the binding says it
+    host: str
+    port: int
+    origin: str
+    variable: str = ""
+    path: str = ""
+    tls: bool = True
+    usage: tuple[str, ...] = ()
+
+    @property
+    def enforcement(self) -> str:
+        return "proxy" if self.variable else "advisory"
+
+    @property
+    def how(self) -> str:
+        """For a person: where it goes, and what keeps it there."""
+        if self.variable:
+            return f"put in by the proxy for {address.shown(self.host, self.port)} only; the agent does not hold it"
+        why = f"; that it is for {address.shown(self.host, self.port)} is not enforced" if self.host else ""
+        return f"in the agent's environment, which may give it to anybody{why}"
+
+    def service(self, value: str) -> dict[str, Any]:
+        """For the proxy."""
+        said = {"host": self.host, "port": self.port, "path": self.path, "tls": self.tls, "usage": list(self.usage)}
+        return {**said, "secret": value}
+
+
+def keys(workspace: Workspace, role: str) -> list[Key]:
+    """Of the agent of a role; those that a rule does not deny. Raises NotFound, RuntimeInvalid."""
+    return list(_keys(workspace, workspace.runtime(role)))
+
+
+def _keys(workspace: Workspace, spec: RuntimeSpec) -> Iterator[Key]:
+    binding = workspace.binding
+    for name, said in binding.capabilities.secrets.items():
+        if workspace.decide("secrets", name).effect is not Effect.ALLOW:
+            continue
+        host, port = address.authority(said["to"], 443) if "to" in said else ("", 0)
+        origin = str(binding.origins.get(f"can.secrets.{name}", ""))
+        key = Key(name, own(workspace.loaded, said["from"]), said["from"], host, port, origin)
+        yield (
+            _kept_from_it(key, spec, workspace) if host and name == spec.model.get("key") and spec.model.get("base_url") else key
+        )
+
+
+def own(loaded: load.Loaded, source: str) -> str:
+    """`user:NAME` as the user's configuration explains it; anything else as it is. "" for a name that is not there."""
+    kind, _, name = source.partition(":")
+    if kind != "user":
+        return source
+    user = loaded.given.user
+    return str(user.data.get("secrets", {}).get(name, "")) if user is not None else ""
+
+
+def _kept_from_it(key: Key, spec: RuntimeSpec, workspace: Workspace) -> Key:
+    variable = str(spec.model["base_url"])
+    path, tls = str(spec.model.get("path", "")), True
+    if found := _URL.fullmatch(workspace.client_environment.get(variable, "")):
+        try:
+            same = address.authority(found[2], 443 if found[1] == "https" else 80) == (key.host, key.port)
+        except ValueError:
+            same = False
+        if same:  # else it leads elsewhere, and `to:` is what counts
+            path, tls = (found[3] or "").rstrip("/"), found[1] == "https" or not rules.is_private(key.host)
+    usage = tuple(spec.model.get("usage", ()))
+    return Key(key.name, key.source, key.said, key.host, key.port, key.origin, variable, path, tls, usage)
+
+
+async def values(workspace: Workspace, wanted: list[Key]) -> dict[str, str]:
+    """The value of each. Raises NotFound, Denied: an agent does not start without a secret that its binding promises."""
+    found = {}
+    for key in wanted:
+        if not key.source:
+            hint = f"$EDITOR {shlex.quote(str(paths.user_config()))}"
+            raise NotFound(f"the secret {key.name} is not there", _unknown(key), hint)
+        found[key.name] = await sources.fetch(key.source, workspace.client_environment)
+    return found
+
+
+def shown(workspace: Workspace, role: str) -> list[dict[str, str]]:
+    """What `explain` says of each; no source is asked. Raises NotFound, RuntimeInvalid."""
+    return [
+        {
+            "name": key.name, "from": key.said, "origin": key.origin, "how": key.how, "enforcement": key.enforcement,
+            **({} if key.source else {"problem": _unknown(key)}),
+        }
+        for key in keys(workspace, role)
+    ]  # fmt: skip
+
+
+def _unknown(key: Key) -> str:
+    return f"{key.origin} wants {key.said}, and {paths.user_config()} has no such name under `secrets:`"
+
+
+def token() -> str:
+    """What an agent holds in place of every secret."""
+    return f"opagent-{secrets.token_hex(24)}"
+
+
+def fingerprint_key() -> bytes:
+    """Made once."""
+    path = paths.secrets_key()
+    try:
+        return files.read_file(path, 64)
+    except FileNotFoundError:
+        made = secrets.token_bytes(32)
+        files.write_whole(path, made)
+        return made
