@@ -59,9 +59,12 @@ KINDS = {
     Kind.TOOL_CALL: ("id, title?, name?, kind?, status?, content?, locations?, rawInput?, rawOutput?",
                      "A tool call begins or changes; only what changed is there. The fields are the protocol's own."),
     Kind.PLAN: ("entries: [{content, priority, status}]", "The whole plan, again at every change."),
-    Kind.APPROVAL_ASKED: ("id, kind, subject, options, expires_at, rule, agent, offers, in_file, where?, action?, content?",
-                          "The agent waits for a person; kind `question`: for words."),
-    Kind.APPROVAL_ANSWERED: ("id, state, scope, answered_by, via, reason, subject, answer?",
+    Kind.APPROVAL_ASKED: ("id, kind, subject, options, expires_at, rule, agent, offers, in_file, where?, action?, content?, "
+                          "same?, wider?, call?",
+                          "The agent waits for a person; kind `question`: for words; kind `pause`: whether it may ask on. "
+                          "`same` and `wider` are what an answer may be remembered for."),
+    Kind.APPROVAL_ANSWERED: ("id, state, scope, answered_by, via, reason, subject, answer?, same?, "
+                             "where?: {uid, pid, tty, client}",
                              "A person answered, time ran out, or the agent is gone. An answer that the agent "
                              "did not get is followed by a second one: `void`."),
     Kind.USAGE: ("context: {used, size}, cost?", "How full the model's context is, and what it cost so far."),
