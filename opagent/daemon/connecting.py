@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
 
 CONNECT = "network/connect"  # stands for a request of the agent in a question
+MOST_REFUSALS, REFUSALS_WITHIN = 60, 60.0  # records of one agent in so many seconds
 
 
 @dataclass(eq=False, slots=True)
@@ -54,9 +55,30 @@ class Verdict:
 
 
 @dataclass(slots=True)
+class Refusals:
+    """How many an agent's record shows: one that is refused over and over must not fill the journal."""
+
+    told: int = 0
+    left_out: int = 0
+    since: float = 0.0
+
+    def counts(self, now: float) -> int | None:
+        """Whether this one is recorded: then how many were left out since the last one that was; else None."""
+        if now - self.since > REFUSALS_WITHIN:
+            self.since, self.told = now, 0
+        if self.told >= MOST_REFUSALS:
+            self.left_out += 1
+            return None
+        self.told += 1
+        before, self.left_out = self.left_out, 0
+        return before
+
+
+@dataclass(slots=True)
 class Answers:
     """What people said to one agent's questions about hosts. An answer counts for the turn: a program opens many connections."""
 
+    refusals: Refusals = field(default_factory=Refusals)
     _said: dict[str, tuple[str, bool, str]] = field(default_factory=dict)
     _waiting: dict[str, tuple[asyncio.Future[tuple[bool, str]], int]] = field(default_factory=dict)
 
@@ -104,7 +126,8 @@ async def decided(c: Conversation, wanted: Wanted, answers: Answers) -> Verdict:
     if decision.effect is Effect.ASK:
         allow, why = await _by_person(c, wanted, decision, answers)
     if not allow:
-        await refused(c, wanted.agent, {"host": wanted.host, "port": wanted.port, "why": why}, decision)
+        said = {"agent": wanted.agent, "host": wanted.host, "port": wanted.port, "why": why}
+        await refused(c, answers.refusals, said, decision)
         return Verdict(False, why)
     await _record(c, wanted, "pending", barrier=True)
     capabilities = c.workspace.binding.capabilities
@@ -179,10 +202,13 @@ async def over(c: Conversation, wanted: Wanted, said: Mapping[str, Any]) -> None
     await c.shared.journal.append(c.record.id, [draft])
 
 
-async def refused(c: Conversation, agent: ProcessId, said: Mapping[str, Any], decision: Decision | None = None) -> None:
-    facts: dict[str, Any] = {"obj": {"host": said["host"], "port": said["port"]}, "error": str(said["why"])[:200]}
+async def refused(c: Conversation, refusals: Refusals, said: Mapping[str, Any], decision: Decision | None = None) -> None:
+    if (left_out := refusals.counts(c.shared.clock())) is None:
+        return
+    obj = {"host": said["host"], "port": said["port"], **({"left_out": left_out} if left_out else {})}
+    facts: dict[str, Any] = {"obj": obj, "error": str(said["why"])[:200]}
     if decision is not None:
         facts["decision"] = {"effect": "deny", "rule": decision.rule, "layer": decision.layer, "enforcement": "proxy"}
     turn = c.current.turn.id if c.current is not None else None
-    draft = Draft(AuditKind.NET_DENY, turn, who={"agent": c.role, "process": agent}, facts=facts)
+    draft = Draft(AuditKind.NET_DENY, turn, who={"agent": c.role, "process": said["agent"]}, facts=facts)
     await c.shared.journal.append(c.record.id, [draft])
