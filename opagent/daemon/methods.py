@@ -99,12 +99,15 @@ async def workspace_list(host: Host, client: Client, params: Params) -> Result:
 
 async def binding_explain(host: Host, client: Client, params: Params) -> Result:
     workspace = await _resolved(host, params)
-    return explain.explained(workspace, maybe(params, "agent"))
+    return await asyncio.to_thread(
+        explain.explained, workspace, maybe(params, "agent")
+    )  # it may try the sandbox, and looks around
 
 
 async def binding_decide(host: Host, client: Client, params: Params) -> Result:
     workspace = await _resolved(host, params)
-    return explain.decided(workspace, maybe(params, "agent"), text(params, "kind"), text(params, "request"))
+    asked = text(params, "kind"), text(params, "request")
+    return await asyncio.to_thread(explain.decided, workspace, maybe(params, "agent"), *asked)
 
 
 async def binding_create(host: Host, client: Client, params: Params) -> Result:
