@@ -119,6 +119,7 @@ async def decided(c: Conversation, wanted: Wanted, answers: Answers) -> Verdict:
 def _by_rule(c: Conversation, wanted: Wanted) -> Decision:
     """The host of a secret was agreed to with the secret; what denies it still does."""
     decision = c.workspace.decide("network", wanted.request)
+    decision = replace(decision, enforcement="proxy")
     if decision.effect is not Effect.ASK:
         return decision
     if wanted.key is not None:
