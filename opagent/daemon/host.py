@@ -185,6 +185,7 @@ class Host:
             await conversation.file.close()
         await self.shared.network.close()
         self.shared.ownership.release()
+        await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
         await self.database.close()
 
