@@ -166,7 +166,9 @@ def _sandbox(app: App, sandbox: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {word:<9}{', '.join(map(home_short, map(str, names)))}   (os)"
     if sandbox.get("read_only"):
         yield "  the rest of the workspace is read-only   (os)"
-    for gap in sandbox.get("gaps", []):
+    if sandbox.get("git") == "private":
+        yield "  .git     HEAD and index of its own; settings and hooks read-only   (os)"
+    for gap in (*sandbox.get("gaps", []), *sandbox.get("open", [])):
         yield f"  not held {gap}"
 
 
