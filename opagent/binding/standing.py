@@ -44,7 +44,7 @@ def doubt(runtime: str, workspace: str, runtimes: Runtimes, trusted: bool = Fals
     if not facts.installed:
         return f"the runtime {runtime} is not installed"
     if not facts.ours and not trusted:
-        return f"the runtime {runtime} does not come with OpAgent, and no sandbox confines it yet"
+        return f"the runtime {runtime} does not come with OpAgent, and says itself what it runs"
     if found := closure.present(workspace, facts.runs):
         return f"the runtime {runtime} executes {found} of this directory"
     return ""

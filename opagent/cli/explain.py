@@ -12,6 +12,9 @@ import click
 from opagent.cli.app import App
 from opagent.cli.command import TARGET, Command, pass_app
 from opagent.cli.words import home_short, state_word
+from opagent.process.limits import size
+
+SIZES = ("limits.memory", "limits.tmp", "limits.file", "limits.disk")
 
 
 @click.command(cls=Command, example="opagent explain ./docs --decide write notes.md", exits=(0, 1, 2, 4))
@@ -89,7 +92,12 @@ def _file(file: Mapping[str, Any]) -> str:
 def _value(value: Mapping[str, Any]) -> tuple[str, str, str, str]:
     notes = [f"narrows {', '.join(map(home_short, value['narrowed']))}"] if value.get("narrowed") else []
     notes += [str(value["note"])] if value.get("note") else []
-    return str(value["key"]), _short(value["value"]), home_short(str(value["origin"])), "; ".join(notes)
+    return str(value["key"]), _shown(str(value["key"]), value["value"]), home_short(str(value["origin"])), "; ".join(notes)
+
+
+def _shown(key: str, value: Any) -> str:
+    """A size as a binding writes it."""
+    return size(value) if key in SIZES and isinstance(value, int) else _short(value)
 
 
 def _rules(capabilities: list[Mapping[str, Any]], whole: bool) -> Iterator[tuple[str, str, str, str, str]]:
@@ -158,7 +166,9 @@ def _sandbox(app: App, sandbox: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {word:<10}{', '.join(map(home_short, map(str, names)))}   (os)"
     if sandbox.get("read_only"):
         yield "  the rest of the workspace is read-only   (os)"
-    for gap in sandbox.get("gaps", []):
+    if sandbox.get("git") == "private":
+        yield "  .git     HEAD and index of its own; settings and hooks read-only   (os)"
+    for gap in (*sandbox.get("gaps", []), *sandbox.get("open", [])):
         yield f"  not held {gap}"
 
 

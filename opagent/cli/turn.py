@@ -17,8 +17,9 @@ from opagent.model import QUESTION, Event, Kind, TurnState
 
 # reasons of a turn's end that are no codes of errors
 _REASONS: dict[str, type[OpAgentError]] = {
-    "crashed": AgentCrashed, "memory": AgentCrashed, "processes": AgentCrashed, "budget": BudgetReached, "disk": BudgetReached,
-}  # fmt: skip
+    **dict.fromkeys(("crashed", "memory", "processes", "tmp"), AgentCrashed),
+    **dict.fromkeys(("budget", "disk"), BudgetReached),
+}
 _TEXT = "the answer + Enter"
 FINAL = {state.value for state in TurnState if state.final}
 

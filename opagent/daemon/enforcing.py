@@ -23,8 +23,11 @@ def ground(workspace: Workspace, agent: str | None) -> Ground:
         role = workspace.role_name(agent)
         services = frozenset(workspace.runtime(role).client)
         level = confinement.plan(workspace, role).level
-        passing = frozenset(("network",)) if level is Level.STRICT and wayout.wants(workspace, role) else frozenset()
-        exposed = frozenset(key.name for key in keys.keys(workspace, role) if not key.variable)
+        found = keys.keys(workspace, role)
+        exposed = frozenset(key.name for key in found if not key.variable)
+        passing = frozenset(("secrets",)) if len(exposed) < len(found) else frozenset()
+        if level is Level.STRICT and wayout.wants(workspace, role):
+            passing |= {"network"}
     except OpAgentError:  # nothing can be started: what is there can still be shown
         return Ground()
     return Ground(level.value, services, passing, exposed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon import confinement, enforcing, keys, wayout
@@ -12,6 +13,8 @@ from opagent.model import Binding, Effect, Layer, Origin
 from opagent.policy import decide, remembering, rules
 from opagent.policy.decide import BUILT_IN
 from opagent.policy.enforcement import Ground
+from opagent.process import gaps, landlock, limits
+from opagent.process.profile import Level
 
 if TYPE_CHECKING:
     from opagent.daemon.workspace import Workspace
@@ -19,14 +22,15 @@ if TYPE_CHECKING:
 NOT_APPLIED = {
     "tools": "MCP servers are not started yet",
     "budget": "budgets are shown and not applied yet",
-    "limits": "limits are shown and not applied yet",
+    "limits.ports": "not applied yet: an agent is given no port of this machine",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
 }
 
 
 def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     """The whole answer of `binding/explain`; what is not trusted is shown as it would be, and marked."""
-    binding = workspace.loaded.binding
+    binding, sandbox = workspace.loaded.binding, _sandbox(workspace, agent)
+    level = next((each for each in Level if each == sandbox["level"]), None)
     return {
         "workspace": workspace.path,
         "focus": workspace.focus,
@@ -36,10 +40,10 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
             {"path": file.path, "needs_trust": list(file.needs_trust), "trusted": not file.needs_trust or workspace.verdict.acts}
             for file in binding.chain
         ],
-        "values": [_value(binding, key, value) for key, value in _values(binding)],
+        "values": [_value(binding, key, value, level) for key, value in _values(binding)],
         "capabilities": _capabilities(binding, enforcing.ground(workspace, agent)),
         "launch": _launch(workspace, agent),
-        "sandbox": _sandbox(workspace, agent),
+        "sandbox": sandbox,
         "notices": workspace.notices,
     }
 
@@ -53,19 +57,22 @@ def _values(binding: Binding) -> list[tuple[str, Any]]:
     for number, piece in enumerate(binding.instructions):
         found.append((f"instructions.{number}", piece.file or piece.text))
     found.append(("conversations", binding.conversations))
-    for section in ("approvals", "notify", "supervise", "budget", "limits", "sandbox", "tools"):
+    for section in ("approvals", "notify", "supervise", "budget", "sandbox", "tools"):
         found += [(f"{section}.{key}", value) for key, value in getattr(binding, section).items()]
+    found += [(f"limits.{key}", value) for key, value in (asdict(limits.of(binding.limits)) | dict(binding.limits)).items()]
     if binding.host:
         found.append(("host", binding.host))
     return found
 
 
-def _value(binding: Binding, key: str, value: Any) -> dict[str, Any]:
+def _value(binding: Binding, key: str, value: Any, level: Level | None) -> dict[str, Any]:
     origin = _origin(binding, key)
     said: dict[str, Any] = {"key": key, "value": value, "origin": str(origin)}
     if key in binding.narrowed:
         said["narrowed"] = [str(each) for each in binding.narrowed[key]]
-    if note := NOT_APPLIED.get(key.partition(".")[0]):
+    section, _, name = key.partition(".")
+    held = limits.applied(name, level) if section == "limits" and level is not None and key not in NOT_APPLIED else ""
+    if note := NOT_APPLIED.get(key) or NOT_APPLIED.get(section) or held:
         said["note"] = note
     return said
 
@@ -163,7 +170,10 @@ def _quoted(text: str) -> tuple[str, ...]:
 
 def _sandbox(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     try:
-        return confinement.shown(workspace, workspace.role_name(agent))
+        said = confinement.shown(workspace, role := workspace.role_name(agent))
+        if "gaps" in said and wayout.wants(workspace, role):
+            said["gaps"].append(gaps.network(landlock.abi()).sentence)
+        return said
     except OpAgentError as error:
         return {"level": "none", "wanted": workspace.loaded.binding.sandbox.get("level", "auto"), "why": str(error)}
 

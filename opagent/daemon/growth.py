@@ -88,7 +88,11 @@ def _filled(path: str) -> int:
 
 def size(path: str) -> int:
     """Bytes on the disk of what lies in a directory; no link is followed, and no other file system entered. For a thread."""
-    device, total, files, todo = os.stat(path).st_dev, 0, 0, [path]
+    total, files, todo = 0, 0, [path]
+    try:
+        device = os.stat(path).st_dev
+    except FileNotFoundError:
+        return 0
     while todo:
         try:
             with os.scandir(todo.pop()) as entries:

@@ -13,10 +13,11 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon import aftercare, inbox
-from opagent.daemon.growth import Growth
+from opagent.daemon.growth import Growth, size
 from opagent.errors import OpAgentError
 from opagent.model import Origin
 from opagent.process import limits, tree, weighing
+from opagent.process.landlock import Landlock
 from opagent.process.limits import Hit
 from opagent.store.events import AuditKind, Draft
 
@@ -73,7 +74,8 @@ class Holding:
         weights = await asyncio.to_thread(weighing.weigh, asked)
         for agent, c in held.items():
             weight = weights.get(agent.id)
-            if weight is not None and (hit := limits.over(weight.memory, weight.processes, allowed[agent])):
+            hit = limits.over(weight.memory, weight.processes, allowed[agent]) if weight is not None else None
+            if hit := hit or await _kept(c, agent, allowed[agent].tmp):
                 self._end(c, agent, hit)
                 await self._record(c, hit)
 
@@ -118,6 +120,14 @@ def _runs(agent: Agent) -> bool:
 
 def _family(agent: Agent) -> tree.Family | None:
     return agent.process.family if agent.process is not None else None
+
+
+async def _kept(c: Conversation, agent: Agent, allowed: int) -> Hit | None:
+    """Its home where that is a directory like any other: mounts have a size of their own."""
+    if c.current is None or not allowed or not isinstance(agent.box, Landlock):
+        return None
+    used = await asyncio.to_thread(size, agent.box.private)
+    return Hit("tmp", used, allowed) if used > allowed else None
 
 
 async def _killed(agent: Agent, why: str) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shlex
+import shutil
 import socket
 import time
 from dataclasses import replace
@@ -115,6 +116,7 @@ class Host:
 
         Before anybody is served: a turn that a client queues meanwhile would be taken for one that was left.
         """
+        await asyncio.to_thread(shutil.rmtree, paths.agent_gits(), ignore_errors=True)
         live = self.database.read(process_rows.live)
         for row in live:
             await tree.kill_leftover(row.pid, int(row.started), row.boot)

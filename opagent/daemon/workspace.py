@@ -143,7 +143,7 @@ class Workspace:
             self.loaded.facts.doubts
         )
         if foreign and not reasons:
-            reasons = [f"the runtime {spec.name} does not come with OpAgent, and no sandbox confines it yet"]
+            reasons = [f"the runtime {spec.name} does not come with OpAgent, and says itself what it runs"]
         state = {Trust.CHANGED: "has changed since it was trusted", Trust.DENIED: "was denied"}.get(self.trust, "is not trusted")
         chosen = f" --agent {agent}" if agent is not None and not self._bound else ""
         raise NotTrusted(f"{self.path} {state}", "; ".join(reasons), f"opagent trust {shlex.quote(self.path)}{chosen}")

@@ -49,6 +49,7 @@ _SOCKETS = Gap("sockets", "sockets with a path can be connected to wherever they
 _ABSTRACT = Gap("abstract", "sockets with an abstract name can be connected to, whoever made them")
 _PORT = Gap("network", "TCP is held to the port of the proxy, at any address: what else listens on that port is reached")
 _TCP = Gap("network", "TCP connections go anywhere, past the proxy")
+SOMETIMES = (_TRUNCATE, _SIGNALS, _SOCKETS, _ABSTRACT, _PORT, _TCP)
 
 
 def gaps(profile: Profile, abi: int, port: int = 0) -> tuple[Gap, ...]:
@@ -61,8 +62,13 @@ def gaps(profile: Profile, abi: int, port: int = 0) -> tuple[Gap, ...]:
     if has_sockets(profile):
         found += [_SOCKETS, *([_ABSTRACT] if abi < FULL else [])]
     if connects(profile, port):
-        found.append(_PORT if abi >= 4 else _TCP)
+        found.append(network(abi))
     return tuple(found)
+
+
+def network(abi: int) -> Gap:
+    """Of one that has a way to the proxy."""
+    return _PORT if abi >= 4 else _TCP
 
 
 def lacking(abi: int) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ class Hit:
 _SAID = {
     "memory": "it took {} of memory",
     "processes": "it was {} processes at once",
+    "tmp": "its home and temporary files took {}",
     "disk": "the directory grew by {} in this conversation",
 }
 SLACK = 8  # processes of the sandbox itself, and such as end at this moment
@@ -76,7 +77,7 @@ def size(value: int) -> str:
     return f"{value} bytes"
 
 
-_HELD, _WATCHED, _OPEN = "by the kernel", "watched: it is ended above that", "not applied at this level"
+_HELD, _WATCHED, _OPEN = "by the kernel", "watched", "not applied at this level"
 _BOXED = (Level.STRICT, Level.LANDLOCK)
 
 
@@ -84,13 +85,13 @@ def applied(name: str, level: Level) -> str:
     """How a key of `limits:` is held at this level, in words for `explain`."""
     match name:
         case "memory":
-            return f"of each process {_HELD}; of all together {_WATCHED}" if level in _BOXED else _WATCHED
+            return f"each process {_HELD}, all together {_WATCHED}" if level in _BOXED else _WATCHED
         case "processes":
             return _HELD if level is Level.STRICT else _WATCHED
         case "file" | "files":
             return _HELD if level in _BOXED else _OPEN
         case "tmp":
-            return _HELD if level is Level.STRICT else _OPEN
+            return {Level.STRICT: _HELD, Level.LANDLOCK: _WATCHED}.get(level, _OPEN)
         case "disk":
-            return "watched: the turn is cancelled above that"
-    return "not applied yet"
+            return _WATCHED
+    raise KeyError(name)

@@ -34,8 +34,10 @@ class Programs:
             self._directory(sys.base_prefix)
             self._directory(sys.prefix)
         for word in argv[1:]:
-            if word.startswith("/") and os.path.isfile(word) and not self._directory(os.path.dirname(word)):
-                self._add(word)
+            if word.startswith("/") and os.path.exists(word):
+                known = self._directory(word if os.path.isdir(word) else os.path.dirname(word))
+                if not known and os.path.isfile(word):
+                    self._add(word)
         return (program, *argv[1:]), tuple(Mount(path, path) for path in self._outermost())
 
     def _program(self, path: str, depth: int = 0) -> str:

@@ -86,6 +86,8 @@ def options(profile: Profile, workspace: Iterable[str]) -> Iterator[str]:
         if not beneath(each.place, profile.workspace):
             yield from mount(each)
     yield from workspace
+    # root's programs may write settings of the kernel, capabilities or not; one that makes namespaces writes to /proc/self
+    yield from ("--ro-bind", "/proc/sys", "/proc/sys") if profile.nested else ("--remount-ro", "/proc")
     yield from ("--remount-ro", "/dev", "--remount-ro", "/")
 
 

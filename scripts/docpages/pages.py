@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docpages import commandline, keys, life, tables
+from docpages import commandline, holding, keys, life, tables
 from docpages.page import replace
 
 ROOT = tables.ROOT
@@ -25,6 +25,9 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/concepts/process-life.md", "states"): life.diagram,
     ("docs/concepts/process-life.md", "restarts"): life.restarts,
     ("docs/concepts/process-life.md", "deadlines"): life.deadlines,
+    ("docs/concepts/limits.md", "limits"): holding.limits,
+    ("docs/concepts/landlock.md", "gaps"): holding.gaps,
+    ("docs/concepts/landlock.md", "versions"): holding.versions,
     ("docs/concepts/secrets.md", "shapes"): tables.shapes,
 }
 

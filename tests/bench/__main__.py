@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import load, merging, noticing, redacting, remote, rights, starts, storing, stream
+from tests.bench import confined, load, merging, noticing, redacting, remote, rights, starts, storing, stream
 from tests.bench.place import Place
 from tests.bench.rows import Row, table
 from tests.bench.sizes import QUICK, WHOLE, Sizes
@@ -17,6 +17,7 @@ from tests.bench.sizes import QUICK, WHOLE, Sizes
 MEASURES: dict[str, Callable[[Place, Sizes], Iterator[Row]]] = {
     "start": starts.command_line,
     "open": starts.opening,
+    "confined": confined.confined,
     "flood": stream.flood,
     "delay": stream.delay,
     "memory": load.memory,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -29,8 +30,8 @@ def hands(talk: Talk) -> Talk:
     return talk
 
 
-def bound(talk: Talk, **limits: Any) -> dict[str, Any]:
-    runtimes.bind(talk.client, talk.directory, "hands", limits=limits)
+def bound(talk: Talk, level: str = "auto", **limits: Any) -> dict[str, Any]:
+    runtimes.bind(talk.client, talk.directory, "hands", limits=limits, sandbox={"level": level})
     return talk.create("hands")
 
 
@@ -44,9 +45,8 @@ def sentence(talk: Talk, conversation: dict[str, Any], turn: str) -> str:
     return "".join(str(event["body"].get("sentence") or "") for event in events if event["turn"] == turn)
 
 
-MEMORY = {
-    "its own": "data = bytearray(b'x' * (300 << 20))",
-    "shared": "m = mmap.mmap(-1, 300 << 20); m[:] = b'x' * (300 << 20)",
+MEMORY = {  # ways past the limit of a single process
+    "shared": "m = mmap.mmap(-1, 300 << 20)\nfor at in range(300): m[at << 20 : at + 1 << 20] = b'x' * (1 << 20)",
     "a file in memory": "fd = os.memfd_create('m')\nfor _ in range(300): os.write(fd, b'x' * (1 << 20))",
     "of many": "for _ in range(4):\n    if os.fork() == 0:\n        data = bytearray(b'x' * (90 << 20)); time.sleep(600)",
 }
@@ -69,6 +69,13 @@ def test_too_much_memory_ends_the_agent(hands: Talk, way: str) -> None:
     assert "here again" in hands.answer(conversation, again["id"])
 
 
+def test_a_single_process_is_refused_more_memory(hands: Talk) -> None:
+    conversation = bound(hands, memory="200M")
+    turn = hands.say(conversation, "data = bytearray(300 << 20)")
+    assert turn["state"] == "done"
+    assert "MemoryError" in hands.answer(conversation, turn["id"])
+
+
 def test_memory_that_is_shared_counts_once(hands: Talk) -> None:
     conversation = bound(hands, memory="300M")
     script = "m = mmap.mmap(-1, 120 << 20); m[:] = b'x' * (120 << 20)\nfor _ in range(4):\n    if os.fork() == 0: sum(m[::4096]); time.sleep(600)\ntime.sleep(2)"
@@ -77,15 +84,25 @@ def test_memory_that_is_shared_counts_once(hands: Talk) -> None:
     assert recorded() == []
 
 
-def test_too_many_processes_end_the_agent(hands: Talk) -> None:
-    conversation = bound(hands, processes=20)
+@pytest.mark.parametrize("level", ["auto", "landlock"])
+def test_too_many_processes(hands: Talk, level: str) -> None:
+    conversation = bound(hands, level, processes=20)
     script = "for _ in range(60): subprocess.Popen(['sleep', '600'])\nprint('started'); time.sleep(600)"
     turn = hands.say(conversation, HOG + script)
-    if turn["reason"] == "processes":
+    if os.geteuid() == 0 or level == "landlock":  # the kernel does not count
+        assert (turn["state"], turn["reason"]) == ("interrupted", "processes")
         assert "processes at once, and limits.processes allows 20" in sentence(hands, conversation, turn["id"])
         assert recorded()[0]["limit"] == "processes"
-    else:  # the kernel refused the twenty-first
+    else:
         assert "Resource temporarily unavailable" in hands.answer(conversation, turn["id"])
+
+
+def test_a_home_without_a_size_of_its_own_is_looked_at(hands: Talk) -> None:
+    conversation = bound(hands, "landlock", tmp="20M")
+    script = "with open(os.environ['TMPDIR'] + '/big', 'wb') as file:\n    for _ in range(40): file.write(os.urandom(1 << 20))\ntime.sleep(600)"
+    turn = hands.say(conversation, HOG + script)
+    assert (turn["state"], turn["reason"]) == ("interrupted", "tmp")
+    assert "limits.tmp allows 20M" in sentence(hands, conversation, turn["id"])
 
 
 def test_too_much_growth_cancels_the_turn(hands: Talk) -> None:

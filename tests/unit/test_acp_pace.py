@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,10 @@ from opagent.acp.connection import Noise
 from opagent.acp.pace import BURST, RATE, Pace
 from opagent.daemon import inbox
 from opagent.daemon.agent import Agent, Role
+from opagent.daemon.confinement import Plan
 from opagent.model import ProcessId
+from opagent.process.profile import Level
+from opagent.process.supervisor import Launch
 
 
 def test_a_burst_is_free_and_what_follows_is_slowed_down() -> None:
@@ -40,9 +44,10 @@ def test_who_waits_as_told_keeps_to_the_rate(steps: list[tuple[int, float]]) -> 
 
 def test_a_person_is_told_once_that_an_agent_is_slowed_down() -> None:
     posted: list[inbox.Item] = []
+    launch = Launch(ProcessId("x1"), ("true",), "/", {}, Path("/dev/null"))
 
     async def body() -> None:
-        agent = Agent(ProcessId("x1"), 1, Role("echo", "/"), posted.append)
+        agent = Agent(launch, 1, Role("echo", "/"), posted.append, Plan(Level.OFF, "off"))
         agent.pace = Pace(asyncio.get_running_loop().time(), rate=1000.0, burst=5.0)
         begun = asyncio.get_running_loop().time()
         for _ in range(3):

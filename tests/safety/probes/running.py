@@ -52,7 +52,8 @@ def outcomes(world: World, level: Level, names: Sequence[str]) -> dict[str, str]
     facts.write_text(json.dumps(world.facts))
     argv = (sys.executable, "-I", "-S", str(ATTEMPTS), str(facts), *names)
     env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPAGENT_TEST_ID": os.environ.get("OPAGENT_TEST_ID", "")}
-    launch = Launch(ProcessId("probe"), argv, str(world.workspace), env, world.folder / "log", box=box(world, level))
+    ident = ProcessId(f"probe-{world.canary}")  # what carries another one's would be ended with it
+    launch = Launch(ident, argv, str(world.workspace), env, world.folder / "log", box=box(world, level))
 
     async def run() -> str:
         burying = reaper.Reaper()
@@ -63,11 +64,11 @@ def outcomes(world: World, level: Level, names: Sequence[str]) -> dict[str, str]
             text += data
         report = await process.wait()
         burying.stop()
-        return text.decode() or report.stderr_tail
+        return f"{text.decode()}\n{report.sentence()}\n{report.stderr_tail}"
 
     said = asyncio.run(run())
     found = dict(json.loads(line) for line in said.splitlines() if line.startswith("["))
-    assert found, said
+    assert set(found) == set(names), said
     return found
 
 
@@ -89,7 +90,9 @@ def results(level: Level) -> dict[str, Result]:
         names = [probe.name for probe in PROBES if level is not Level.OFF or not probe.bare]
         said = outcomes(world, level, names)
         return {
-            probe.name: Result(probe.escaped(world, said[probe.name]), said[probe.name]) for probe in PROBES if probe.name in said
+            probe.name: Result(probe.escaped(world, said[probe.name]), said[probe.name])
+            for probe in PROBES
+            if probe.name in names
         }
 
 

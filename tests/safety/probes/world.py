@@ -76,7 +76,7 @@ class World:
                 "limits": {name: getattr(LIMITS, name) for name in ("processes", "memory", "file", "files", "tmp")},
             }  # fmt: skip
             world = cls(folder, canary, facts, victim, master)
-            world.before = {path: world._state(path) for path in WATCHED}
+            world.look()
             yield world
 
     @property
@@ -86,6 +86,10 @@ class World:
     @property
     def workspace(self) -> Path:
         return self.home / "work"
+
+    def look(self) -> None:
+        """What is there now is the beginning."""
+        self.before = {path: self._state(path) for path in WATCHED}
 
     def changed(self, path: str) -> bool:
         return self._state(path) != self.before[path]
