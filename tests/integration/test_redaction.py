@@ -30,7 +30,7 @@ ALL, FIRST, REST = "{{:}}", "{{:9}}", "{{9:}}"
 def leaky(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> Talk:
     monkeypatch.setenv("API_TOKEN", SECRET)
     runtimes.put("leaky", sys.executable, "-I", "-S", str(LEAKY), pass_env=["API_TOKEN"], client=["fs", "terminal"])
-    runtimes.bind(talk.client, talk.directory, "leaky")
+    runtimes.bind(talk.client, talk.directory, "leaky", can={"exec": {"default": "ask"}})
     return talk
 
 
