@@ -64,11 +64,14 @@ def _paths(kind: str, effect: Effect, pattern: Any, ground: Ground) -> Enforced:
         return Enforced(asked, effect, "the kernel keeps it in the workspace; inside that, this holds as said")
     if ground.level != STRICT:
         return Enforced(asked, effect)
-    if effect is Effect.ASK and asked != ACP:
-        return Enforced(OS, Effect.DENY, "nobody can be asked in the middle of a system call, and this runtime asks for no file")
+    silent = effect is Effect.ASK and asked != ACP
+    reasons = ["nobody can be asked in the middle of a system call, and this runtime asks for no file"] if silent else []
+    really = Effect.DENY if silent else effect
     if _whole(kind, effect, pattern):
-        return Enforced(OS, effect)
-    return Enforced(asked, effect, "the kernel holds it for the names that are there when the agent starts")
+        return Enforced(OS, really, *reasons)
+    return Enforced(
+        asked, really, "; ".join([*reasons, "the kernel holds it for the names that are there when the agent starts"])
+    )
 
 
 def _whole(kind: str, effect: Effect, pattern: Any) -> bool:
