@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "daemon/doctor": ("", "checks: [{name, ok: true|false|null, sentence, hint?}]"),
     "workspace/open": (
         "path, agent?, environment?",
-        "workspace, focus?, agent, role, runtime, argv, conversations, trust, enforcement, notices: [text]",
+        "workspace, focus?, agent, role, runtime, argv, conversations, trust, level, enforcement, notices: [text]",
     ),
     "workspace/join": (
         "path, conversation?, which?: new|last|last_or_new, agent?, title?, text?, guest? (takes this turn), request?, follow?, "

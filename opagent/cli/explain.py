@@ -164,10 +164,12 @@ def _sandbox(app: App, sandbox: Mapping[str, Any]) -> Iterator[str]:
     }
     for word, names in shown.items():
         if names:
-            yield f"  {word:<9}{', '.join(map(home_short, map(str, names)))}   (os)"
+            yield f"  {word:<10}{', '.join(map(home_short, map(str, names)))}   (os)"
     if sandbox.get("read_only"):
         yield "  the rest of the workspace is read-only   (os)"
-    for gap in sandbox.get("gaps", []):
+    if sandbox.get("git") == "private":
+        yield "  .git     HEAD and index of its own; settings and hooks read-only   (os)"
+    for gap in (*sandbox.get("gaps", []), *sandbox.get("open", [])):
         yield f"  not held {gap}"
 
 

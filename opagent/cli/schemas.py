@@ -28,7 +28,8 @@ THINGS = {
     "step": "at: str, what: str, text: str",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
-               "since: str, turn: str|null, queued: int, restarts: int, sentence: str, memory?: int, cpu?: number, "
+               "since: str, turn: str|null, queued: int, level?: str|null, restarts: int, sentence: str, "
+               "memory?: int, cpu?: number, "
                "processes?: int, waiting_for?: [str], stuck?: str, ports?: [int], children?: [child], host?: str|null, "
                "stale?: str",
     "asked": "name: str, answered: bool, seen: str, why?: str",

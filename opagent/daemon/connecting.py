@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
 
 CONNECT = "network/connect"  # stands for a request of the agent in a question
+MOST_REFUSALS, REFUSALS_WITHIN = 60, 60.0  # records of one agent in so many seconds
 
 
 @dataclass(eq=False, slots=True)
@@ -58,9 +59,30 @@ class Verdict:
 
 
 @dataclass(slots=True)
+class Refusals:
+    """How many an agent's record shows: one that is refused over and over must not fill the journal."""
+
+    told: int = 0
+    left_out: int = 0
+    since: float = 0.0
+
+    def counts(self, now: float) -> int | None:
+        """Whether this one is recorded: then how many were left out since the last one that was; else None."""
+        if now - self.since > REFUSALS_WITHIN:
+            self.since, self.told = now, 0
+        if self.told >= MOST_REFUSALS:
+            self.left_out += 1
+            return None
+        self.told += 1
+        before, self.left_out = self.left_out, 0
+        return before
+
+
+@dataclass(slots=True)
 class Answers:
     """What people said to one agent's questions about hosts. An answer counts for the turn: a program opens many connections."""
 
+    refusals: Refusals = field(default_factory=Refusals)
     _said: dict[str, tuple[str, bool, str]] = field(default_factory=dict)
     _waiting: dict[str, tuple[asyncio.Future[tuple[bool, str]], int]] = field(default_factory=dict)
 
@@ -108,7 +130,8 @@ async def decided(c: Conversation, wanted: Wanted, answers: Answers) -> Verdict:
     if decision.effect is Effect.ASK:
         allow, why = await _by_person(c, wanted, decision, answers)
     if not allow:
-        await refused(c, wanted.agent, {"host": wanted.host, "port": wanted.port, "why": why}, decision)
+        said = {"agent": wanted.agent, "host": wanted.host, "port": wanted.port, "why": why}
+        await refused(c, answers.refusals, said, decision)
         return Verdict(False, why)
     await _record(c, wanted)
     capabilities = c.workspace.binding.capabilities
@@ -119,6 +142,7 @@ async def decided(c: Conversation, wanted: Wanted, answers: Answers) -> Verdict:
 def _by_rule(c: Conversation, wanted: Wanted) -> Decision:
     """The host of a secret was agreed to with the secret; what denies it still does."""
     decision = c.workspace.decide("network", wanted.request)
+    decision = replace(decision, enforcement="proxy")
     if decision.effect is not Effect.ASK:
         return decision
     if wanted.key is not None:
@@ -181,10 +205,12 @@ async def over(c: Conversation, wanted: Wanted, said: Mapping[str, Any]) -> None
     await c.shared.effects.end(wanted.effect, wanted.act, State.FAILED if error else State.DONE, adds, error)
 
 
-async def refused(c: Conversation, agent: ProcessId, said: Mapping[str, Any], decision: Decision | None = None) -> None:
+async def refused(c: Conversation, refusals: Refusals, said: Mapping[str, Any], decision: Decision | None = None) -> None:
+    if (left_out := refusals.counts(c.shared.clock())) is None:
+        return
     denied = replace(decision, effect=Effect.DENY, enforcement="proxy") if decision is not None else None
-    act = _act(c, AuditKind.NET_DENY, agent, {"host": said["host"], "port": said["port"]}, denied)
-    await c.shared.effects.denied(act, str(said["why"])[:200])
+    obj = {"host": said["host"], "port": said["port"], **({"left_out": left_out} if left_out else {})}
+    await c.shared.effects.denied(_act(c, AuditKind.NET_DENY, said["agent"], obj, denied), str(said["why"])[:200])
 
 
 def _act(c: Conversation, kind: AuditKind, agent: ProcessId, obj: Mapping[str, Any], decision: Decision | None) -> Act:

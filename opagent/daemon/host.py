@@ -78,7 +78,7 @@ class Host:
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
         shared.held = lambda conversation: self.server.held(conversation)
-        shared.beside = self._beside
+        shared.beside = lambda one: reports.beside(self, one)
         shared.store_refuses = lambda conversation: self.server.interrupt(conversation)
         self.watching = Watching(self)
         self.own = Own()
@@ -178,11 +178,6 @@ class Host:
                 continue
             if now - conversation.idle_since > conversation.workspace.idle_stop(conversation.role):
                 conversation.post(inbox.StopAgent(again=False, force=False, idle=True))
-
-    def _beside(self, one: Conversation) -> list[str]:
-        """The other conversations that have a turn in the workspace of one."""
-        others = (c for c in self.conversations.values() if c is not one and c.record.workspace == one.record.workspace)
-        return [c.record.id for c in others if c.current is not None]
 
     def _limit_idle(self, _: Conversation) -> None:
         idle = [c for c in self.conversations.values() if c.agent is not None and c.agent.ready and not c.busy]

@@ -38,6 +38,7 @@ from opagent.store import audit
 from opagent.store import conversations as conversation_rows
 from opagent.store import trust as trust_rows
 from opagent.store import turns as turn_rows
+from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
@@ -121,7 +122,10 @@ async def binding_create(host: Host, client: Client, params: Params) -> Result:
 
 async def trust_show(host: Host, client: Client, params: Params) -> Result:
     # the person's PATH: which program a runtime means is a part of what they say yes to
-    return trusting.asked(await _resolved(host, params))
+    asked = trusting.asked(await _resolved(host, params))
+    obj = {"path": asked["path"], "after": asked["digest"]}
+    host.shared.record(Draft(AuditKind.TRUST_ASK, who={"human": client.uid}, facts={"obj": obj}))
+    return asked
 
 
 async def trust_grant(host: Host, client: Client, params: Params) -> Result:

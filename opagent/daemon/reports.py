@@ -91,6 +91,12 @@ def conversation(host: Host, record: Record) -> dict[str, Any]:
     return control.conversation_json(record) | facts
 
 
+def beside(host: Host, one: Conversation) -> list[str]:
+    """The other conversations that have a turn in the workspace of one."""
+    others = (c for c in host.conversations.values() if c is not one and c.record.workspace == one.record.workspace)
+    return [c.record.id for c in others if c.current is not None]
+
+
 def page(host: Host, ident: ConversationId, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Events after a number, at most `limit` and about 4 MiB of them, and whether there are more."""
     found: list[dict[str, Any]] = []

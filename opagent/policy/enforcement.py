@@ -29,7 +29,7 @@ class Ground:
     """What stands between an agent and what it wants here.
 
     `services`: what its runtime asks us to do, `fs` and `terminal`. `proxied`: the kinds whose requests have to pass us, since
-    nothing else leads out of the sandbox. `exposed`: secrets that stand in the agent's environment.
+    nothing else leads out of the sandbox. `exposed`: secrets that stand in the agent's environment; the proxy puts in the others.
     """
 
     level: str = NOTHING
@@ -64,11 +64,14 @@ def _paths(kind: str, effect: Effect, pattern: Any, ground: Ground) -> Enforced:
         return Enforced(asked, effect, "the kernel keeps it in the workspace; inside that, this holds as said")
     if ground.level != STRICT:
         return Enforced(asked, effect)
-    if effect is Effect.ASK and asked != ACP:
-        return Enforced(OS, Effect.DENY, "nobody can be asked in the middle of a system call, and this runtime asks for no file")
+    silent = effect is Effect.ASK and asked != ACP
+    reasons = ["nobody can be asked in the middle of a system call, and this runtime asks for no file"] if silent else []
+    really = Effect.DENY if silent else effect
     if _whole(kind, effect, pattern):
-        return Enforced(OS, effect)
-    return Enforced(asked, effect, "the kernel holds it for the names that are there when the agent starts")
+        return Enforced(OS, really, *reasons)
+    return Enforced(
+        asked, really, "; ".join([*reasons, "the kernel holds it for the names that are there when the agent starts"])
+    )
 
 
 def _whole(kind: str, effect: Effect, pattern: Any) -> bool:
@@ -94,11 +97,11 @@ def _passing(kind: str, effect: Effect, pattern: Any, ground: Ground) -> Enforce
 
 
 def _secrets(kind: str, effect: Effect, pattern: Any, ground: Ground) -> Enforced:
-    if effect is Effect.ALLOW and pattern in ground.exposed:
-        return Enforced(ADVISORY, effect, "it stands in the agent's environment")
-    if kind in ground.proxied:
-        return Enforced(PROXY, effect)
-    return Enforced(PROXY if ground.level == STRICT else ADVISORY, Effect.DENY, "no secret is handed out")
+    if effect is not Effect.ALLOW:
+        return Enforced(PROXY if ground.level == STRICT else ADVISORY, effect)
+    if pattern in ground.exposed:
+        return Enforced(ADVISORY, effect, "it stands in the agent's environment, which may give it to anybody")
+    return Enforced(PROXY, effect, "the proxy puts it in; the agent does not hold it")
 
 
 _KINDS = {
