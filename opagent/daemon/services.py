@@ -162,7 +162,7 @@ class Services:
         """A person's answer to one of our questions; a yes counts for exactly what they were shown."""
         bound = self._asked.pop(request.number)
         if approval.state is not ApprovalState.ALLOWED:
-            self._agent.refuse(request.id, _DENIED, f"{approval.state.value} by {approval.answered_by}")
+            self._agent.refuse(request.id, _DENIED, _why_not(approval))
             return
         try:
             now = await asyncio.to_thread(self._bound, request, bound.again)
@@ -279,6 +279,12 @@ class Services:
         for terminal in self._terminals.values():
             await terminal.process.stop(stdin=0.0, term=0.0)
         self._terminals.clear()
+
+
+def _why_not(approval: Approval) -> str:
+    """What the agent is told: who said no, in their own words, and the rule that made it a question."""
+    why = f": {approval.reason}" if approval.reason else ""
+    return f"{approval.state.value} by {approval.answered_by}{why[:WORDS]} (asked by {approval.rule})"
 
 
 def _signal(number: int) -> str:
