@@ -24,6 +24,7 @@ COMMANDS = {
     "allow": ("approvals", "allow", "say yes to an approval"),
     "deny": ("approvals", "deny", "say no to an approval"),
     "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),
+    "audit": ("audit", "audit", "what was done, by which rule, and whether the record is whole"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
     "host": ("hosts", "host", "other machines"),
     "secrets": ("secrets", "secrets", "where your secrets are"),

@@ -134,7 +134,9 @@ def _ago(moment: str) -> str:
 
 
 def _draft(process: Mapping[str, Any]) -> str:
-    """Where nobody is asked anything, but the draft of the file is not sent."""
+    """Where nobody is asked anything, but something is to be looked at: an effect of unknown end, a draft that is not sent."""
+    if process.get("unknown"):
+        return f"{process['unknown']} unknown: opagent audit list --state unknown"
     return "draft not sent" if process.get("not_sent") else ""
 
 

@@ -35,10 +35,12 @@ THINGS = {
     "child": "pid: int, parent: int, command: str",
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
-            "since?: str, why?: str",
+            "since?: str, why?: str, journal?: str",
     "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
+    "entry": "seq: int, at: str, kind: str, host: str, who: object, link: str, body: object|null, obj?: object, "
+             "decision?: object, state?: str, ref?: int, error?: str, ms?: number, conversation?: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
     "file": "path: str, needs_trust: [any], trusted: bool",
     "value": "key: str, value: any, origin: str",
@@ -76,6 +78,12 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "approvals forget": ("forgotten: [remembered]",),
     "allow": ("approval: approval",),
     "deny": ("approval: approval",),
+    "audit list": ("records: [entry]", "seq: int, at: str, kind: str, host: str, who: object"),
+    "audit verify": ("rows: int, purged: int, head: str, heads: int, broken: str|null, row: int|null, compared: int, "
+                     "sealed: bool, host: str",),
+    "audit export": ("seq: int, conversation: str|null, n: int|null, kind: str, ref: int|null, head: str, body: str|null, "
+                     "sum: str, link: str",),
+    "audit purge": ("conversation: str, path: str, purged: int",),
     "why": ("id: str, kind: str, state: str, title: str, steps: [step]",),
     "conversations list": ("conversations: [conversation]",),
     "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),

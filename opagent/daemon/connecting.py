@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from opagent.acp.connection import Asked
 from opagent.daemon import inbox
 from opagent.daemon import workspace as workspaces
+from opagent.daemon.effects import Act
 from opagent.daemon.keys import Key
 from opagent.model import Approval, ApprovalState, Decision, Effect, ProcessId, TurnId
 from opagent.policy import address, remembering, rules
 from opagent.policy.decide import named_addresses
+from opagent.store.effects import State
 from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
 
 CONNECT = "network/connect"  # stands for a request of the agent in a question
+MOST_REFUSALS, REFUSALS_WITHIN = 60, 60.0  # records of one agent in so many seconds
 
 
 @dataclass(eq=False, slots=True)
@@ -38,6 +41,8 @@ class Wanted:
     mark: str = ""
     decision: Decision | None = None
     turn: TurnId | None = None
+    act: Act | None = None  # as it is recorded
+    effect: int = 0
 
     @property
     def request(self) -> str:
@@ -54,9 +59,30 @@ class Verdict:
 
 
 @dataclass(slots=True)
+class Refusals:
+    """How many an agent's record shows: one that is refused over and over must not fill the journal."""
+
+    told: int = 0
+    left_out: int = 0
+    since: float = 0.0
+
+    def counts(self, now: float) -> int | None:
+        """Whether this one is recorded: then how many were left out since the last one that was; else None."""
+        if now - self.since > REFUSALS_WITHIN:
+            self.since, self.told = now, 0
+        if self.told >= MOST_REFUSALS:
+            self.left_out += 1
+            return None
+        self.told += 1
+        before, self.left_out = self.left_out, 0
+        return before
+
+
+@dataclass(slots=True)
 class Answers:
     """What people said to one agent's questions about hosts. An answer counts for the turn: a program opens many connections."""
 
+    refusals: Refusals = field(default_factory=Refusals)
     _said: dict[str, tuple[str, bool, str]] = field(default_factory=dict)
     _waiting: dict[str, tuple[asyncio.Future[tuple[bool, str]], int]] = field(default_factory=dict)
 
@@ -104,9 +130,10 @@ async def decided(c: Conversation, wanted: Wanted, answers: Answers) -> Verdict:
     if decision.effect is Effect.ASK:
         allow, why = await _by_person(c, wanted, decision, answers)
     if not allow:
-        await refused(c, wanted.agent, {"host": wanted.host, "port": wanted.port, "why": why}, decision)
+        said = {"agent": wanted.agent, "host": wanted.host, "port": wanted.port, "why": why}
+        await refused(c, answers.refusals, said, decision)
         return Verdict(False, why)
-    await _record(c, wanted, "pending", barrier=True)
+    await _record(c, wanted)
     capabilities = c.workspace.binding.capabilities
     lifted = rules.is_private(wanted.request) and not address.is_numeric(wanted.host)
     return Verdict(True, "", ("*",) if lifted else tuple(named_addresses(capabilities, wanted.port)))
@@ -115,6 +142,7 @@ async def decided(c: Conversation, wanted: Wanted, answers: Answers) -> Verdict:
 def _by_rule(c: Conversation, wanted: Wanted) -> Decision:
     """The host of a secret was agreed to with the secret; what denies it still does."""
     decision = c.workspace.decide("network", wanted.request)
+    decision = replace(decision, enforcement="proxy")
     if decision.effect is not Effect.ASK:
         return decision
     if wanted.key is not None:
@@ -156,32 +184,35 @@ def cancelled(c: Conversation, asked: Asked) -> None:
 # ---- records: host, port and bytes, never a path or a body ---------------------------------------------------------------------
 
 
-async def _record(c: Conversation, wanted: Wanted, state: str, barrier: bool = False) -> None:
-    decision = wanted.decision
-    assert decision is not None
-    said = {"effect": "allow", "rule": decision.rule, "layer": decision.layer, "enforcement": decision.enforcement}
-    facts: dict[str, Any] = {"obj": {"host": wanted.host, "port": wanted.port}, "decision": said, "state": state}
-    who = {"agent": c.role, "process": wanted.agent}
-    drafts = [Draft(AuditKind.NET_CONNECT, wanted.turn, who=who, facts=facts)]
+async def _record(c: Conversation, wanted: Wanted) -> None:
+    """Before it happens. Raises StoreFailed."""
+    assert wanted.decision is not None
+    decision = replace(wanted.decision, effect=Effect.ALLOW)
+    wanted.act = _act(c, AuditKind.NET_CONNECT, wanted.agent, {"host": wanted.host, "port": wanted.port}, decision)
+    before = []
     if wanted.key is not None:
         used = {"name": wanted.key.name, "host": wanted.request, "hmac": wanted.mark}
-        drafts.append(Draft(AuditKind.SECRET_USE, wanted.turn, who=who, facts={**facts, "obj": used}))
-    await c.shared.journal.append(c.record.id, drafts, barrier=barrier)
+        facts = replace(wanted.act, obj=used).facts
+        before.append(Draft(AuditKind.SECRET_USE, wanted.turn, who=wanted.act.who, facts=facts))
+    wanted.effect = await c.shared.effects.begin(wanted.act, before)
 
 
 async def over(c: Conversation, wanted: Wanted, said: Mapping[str, Any]) -> None:
     """How a connection ended."""
-    obj = {"host": wanted.host, "port": wanted.port, "sent": said["sent"], "received": said["received"]}
-    error = {"error": str(said["error"])[:200]} if said["error"] else {}
-    facts = {"obj": obj, "state": "failed" if error else "done", **error}
-    draft = Draft(AuditKind.NET_CONNECT, wanted.turn, who={"agent": c.role, "process": wanted.agent}, facts=facts)
-    await c.shared.journal.append(c.record.id, [draft])
+    assert wanted.act is not None
+    error = str(said["error"] or "")[:200]
+    adds = {"sent": said["sent"], "received": said["received"]}
+    await c.shared.effects.end(wanted.effect, wanted.act, State.FAILED if error else State.DONE, adds, error)
 
 
-async def refused(c: Conversation, agent: ProcessId, said: Mapping[str, Any], decision: Decision | None = None) -> None:
-    facts: dict[str, Any] = {"obj": {"host": said["host"], "port": said["port"]}, "error": str(said["why"])[:200]}
-    if decision is not None:
-        facts["decision"] = {"effect": "deny", "rule": decision.rule, "layer": decision.layer, "enforcement": "proxy"}
+async def refused(c: Conversation, refusals: Refusals, said: Mapping[str, Any], decision: Decision | None = None) -> None:
+    if (left_out := refusals.counts(c.shared.clock())) is None:
+        return
+    denied = replace(decision, effect=Effect.DENY, enforcement="proxy") if decision is not None else None
+    obj = {"host": said["host"], "port": said["port"], **({"left_out": left_out} if left_out else {})}
+    await c.shared.effects.denied(_act(c, AuditKind.NET_DENY, said["agent"], obj, denied), str(said["why"])[:200])
+
+
+def _act(c: Conversation, kind: AuditKind, agent: ProcessId, obj: Mapping[str, Any], decision: Decision | None) -> Act:
     turn = c.current.turn.id if c.current is not None else None
-    draft = Draft(AuditKind.NET_DENY, turn, who={"agent": c.role, "process": agent}, facts=facts)
-    await c.shared.journal.append(c.record.id, [draft])
+    return Act(kind, obj, decision=decision, conversation=c.record.id, turn=turn, agent=c.role, process=agent)

@@ -15,6 +15,7 @@ from typing import Any
 
 from opagent.acp.connection import Update
 from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, reaching, saves, standing, turns
+from opagent.daemon.aftermath import Aftermath
 from opagent.daemon.agent import Agent
 from opagent.daemon.projection import ConversationFile
 from opagent.daemon.redaction import Redaction
@@ -42,6 +43,7 @@ class Conversation:
         self.file = ConversationFile(record, workspace, shared, self.moved)
         self.versions = self.file.versions
         self.redaction = Redaction(shared.known)
+        self.aftermath = Aftermath(self)
         self.queue: deque[Turn] = deque()
         self.current: turns.Running | None = None
         self.agent: Agent | None = None

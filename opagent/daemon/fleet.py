@@ -30,7 +30,7 @@ _NULL = type(None)
 _PROCESS: dict[str, Any] = {
     "conversation": str, "path": str, "workspace": str, "agent": str, "runtime": str, "state": str, "since": str, "queued": int,
     "restarts": int, "sentence": str, "id": str | _NULL, "pid": int | _NULL, "turn": str | _NULL, "?memory": int,
-    "?cpu": int | float, "?processes": int, "?uptime": int | float, "?draft": str, "?not_sent": str,
+    "?cpu": int | float, "?processes": int, "?uptime": int | float, "?draft": str, "?not_sent": str, "?unknown": int,
     "?waiting_for": [str], "?level": str | _NULL, "?ports": [int],
     "?children": [{"pid": int, "parent": int, "command": str}],
 }  # fmt: skip

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import control, paths
-from opagent.daemon import adoption, doctor, forks, inbox, newcomers, reports, whereabouts
+from opagent.daemon import adoption, doctor, effects, forks, inbox, newcomers, recording, reports, whereabouts
 from opagent.daemon.approvals import voided
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
+from opagent.daemon.heads import Heads
 from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
@@ -70,6 +71,7 @@ class Host:
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
         shared.held = lambda conversation: self.server.held(conversation)
+        shared.beside = lambda one: reports.beside(self, one)
         shared.store_refuses = lambda conversation: self.server.interrupt(conversation)
         self.watching = Watching(self)
         self.own = Own()
@@ -79,6 +81,7 @@ class Host:
             log.warning("%s", notice)
         self.mirrors = Mirrors(self)
         self.links = Links(self)
+        self.heads = Heads(self)
 
     @classmethod
     def open(cls, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> Host:
@@ -120,7 +123,8 @@ class Host:
         live = self.database.read(process_rows.live)
         for row in live:
             await tree.kill_leftover(row.pid, int(row.started), row.boot)
-        await tree.sweep([row.id for row in live if row.boot == self.boot])
+        commands = self.database.read(effects.commands)
+        await tree.sweep([*(row.id for row in live if row.boot == self.boot), *commands])
         behind = await self.database.write(self._settle, barrier=True)
         queued = self.database.read(lambda db: turn_rows.unfinished(db))
         for ident in dict.fromkeys([*behind, *(turn.conversation for turn in queued)]):
@@ -135,6 +139,7 @@ class Host:
                         await self._refuse_left(turn, error)
         self._keepers.append(self.shared.spawn(self._keep_house(), "housekeeping"))
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
+        self._keepers.append(self.shared.spawn(self.heads.keep(), "heads"))
         self._keepers.append(self.shared.spawn(Holding(self).run(), "limits"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))
         self.shared.spawn(
@@ -153,12 +158,16 @@ class Host:
     def _settle(self, db: Any) -> list[ConversationId]:
         """Rows and events together: a turn is never interrupted without its event. Gives whose files may be behind."""
         behind = recovery.left_open(db)
+        lost = effects.lost(self.journal, db)
         found = recovery.recover(db, timestamp())
+        effects.tell(self.journal, db, lost)
         for turn in found.turns:
             body = {"state": "interrupted", "message": turn.message, "reason": "daemon", "sentence": "the daemon stopped"}
             self.journal.put(db, turn.conversation, [Draft(Kind.TURN_STATE, turn.id, body)])
         for approval in found.approvals:
-            self.journal.put(db, approval.conversation, [voided(approval)])
+            self.journal.put(db, approval.conversation, [voided(approval), *recording.approval_ended(approval)])
+        for process in found.processes:
+            self.journal.put(db, process.conversation, [recording.left(process)])
         self.journal.put(db, None, [Draft(AuditKind.DAEMON_START)])
         return list(dict.fromkeys([*behind, *(turn.conversation for turn in found.turns)]))
 
@@ -187,6 +196,7 @@ class Host:
         self.shared.ownership.release()
         await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
+        await self.heads.take()
         await self.database.close()
 
     async def _keep_house(self) -> None:

@@ -13,6 +13,7 @@ from opagent import control, paths
 from opagent.binding import making
 from opagent.daemon import (
     answering,
+    auditing,
     doctor,
     explain,
     fleet,
@@ -30,11 +31,13 @@ from opagent.daemon import (
 from opagent.daemon.params import Params, environment, maybe, number, place, placed, text, wanted
 from opagent.daemon.server import Client
 from opagent.daemon.workspace import Workspace
-from opagent.errors import ConversationNotFound, NotTrusted, Usage
+from opagent.errors import Conflict, ConversationNotFound, NotTrusted, Usage
 from opagent.model import Trust, Turn, TurnId
+from opagent.store import audit
 from opagent.store import conversations as conversation_rows
 from opagent.store import trust as trust_rows
 from opagent.store import turns as turn_rows
+from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
@@ -118,7 +121,10 @@ async def binding_create(host: Host, client: Client, params: Params) -> Result:
 
 async def trust_show(host: Host, client: Client, params: Params) -> Result:
     # the person's PATH: which program a runtime means is a part of what they say yes to
-    return trusting.asked(await _resolved(host, params))
+    asked = trusting.asked(await _resolved(host, params))
+    obj = {"path": asked["path"], "after": asked["digest"]}
+    host.shared.record(Draft(AuditKind.TRUST_ASK, who={"human": client.uid}, facts={"obj": obj}))
+    return asked
 
 
 async def trust_grant(host: Host, client: Client, params: Params) -> Result:
@@ -198,6 +204,9 @@ async def conversation_text(host: Host, client: Client, params: Params) -> Resul
 
 async def conversation_rebuild(host: Host, client: Client, params: Params) -> Result:
     conversation = await host.found(wanted(params))
+    if host.database.read(lambda db: audit.was_purged(db, conversation.record.id)):
+        why = "contents of its log were purged: a file made from it would lack what yours still holds"
+        raise Conflict(f"{conversation.record.id} cannot be rebuilt", why, "opagent audit list --kind audit.purge")
     done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     conversation.post(inbox.Project(anew=True, done=done))  # the consumer may be writing this very file
     saved = await done
@@ -349,7 +358,7 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-_ELSEWHERE = mirroring.METHODS | machines.METHODS | answering.METHODS  # what other modules have
+_ELSEWHERE = auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS  # what other modules have
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,

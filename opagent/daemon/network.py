@@ -19,6 +19,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import files, paths
@@ -173,6 +174,7 @@ class Network:
     async def _keep(self) -> None:
         """For ever: a proxy that ended is there again within a second."""
         failures = 0
+        await asyncio.to_thread(_sweep, paths.agent_sockets(""), set(self._guests))
         while True:
             try:
                 await self._run()
@@ -238,7 +240,7 @@ class Network:
             case "end":
                 await self._over(said)
             case "deny" if guest is not None:
-                self._shared.spawn(connecting.refused(guest.conversation, guest.id, said), "net.deny")
+                self._shared.spawn(connecting.refused(guest.conversation, guest.answers.refusals, said), "net.deny")
             case "usage" if guest is not None:
                 usage = Usage(guest.conversation.record.id, said["service"], said["status"], said["input"], said["output"])
                 self.metered(guest.id, usage)
@@ -263,3 +265,10 @@ class Network:
         guest, wanted = self._open.pop(said["id"], (None, None))
         if guest is not None and wanted is not None:
             self._shared.spawn(connecting.over(guest.conversation, wanted, said), "net.connect")
+
+
+def _sweep(folder: Path, known: set[ProcessId]) -> None:
+    """What an earlier daemon left when it was killed."""
+    for left in folder.iterdir():
+        if left.name not in known:
+            shutil.rmtree(left, ignore_errors=True)

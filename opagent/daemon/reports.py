@@ -16,6 +16,7 @@ from opagent.model import Conversation as Record
 from opagent.model import ConversationId, ProcessState
 from opagent.process import table
 from opagent.store import conversations as conversation_rows
+from opagent.store import effects
 from opagent.store import turns as turn_rows
 
 if TYPE_CHECKING:
@@ -90,6 +91,12 @@ def conversation(host: Host, record: Record) -> dict[str, Any]:
     return control.conversation_json(record) | facts
 
 
+def beside(host: Host, one: Conversation) -> list[str]:
+    """The other conversations that have a turn in the workspace of one."""
+    others = (c for c in host.conversations.values() if c is not one and c.record.workspace == one.record.workspace)
+    return [c.record.id for c in others if c.current is not None]
+
+
 def page(host: Host, ident: ConversationId, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Events after a number, at most `limit` and about 4 MiB of them, and whether there are more."""
     found: list[dict[str, Any]] = []
@@ -150,6 +157,8 @@ def process(host: Host, found: Conversation) -> dict[str, Any]:
         body["draft"] = "waiting"
     elif found.standing.refused:
         body |= {"draft": "not sent", "not_sent": found.standing.refused}
+    if lost := host.database.read(lambda db: effects.left_unknown(db, found.record.id)):
+        body["unknown"] = lost
     if waiting:
         body["waiting_for"] = list(waiting)
     elif running and running.stalled:

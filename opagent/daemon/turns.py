@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import messages
 from opagent.acp.connection import Asked, Refusal, Update
-from opagent.daemon import aftercare, inbox, questions, standing
+from opagent.daemon import aftercare, granted, inbox, questions, standing
 from opagent.daemon.attachments import attached
 from opagent.document.names import LETTERS
 from opagent.errors import Conflict, StoreFailed
@@ -23,8 +23,10 @@ from opagent.store import turns as rows
 from opagent.store.events import Draft
 
 if TYPE_CHECKING:
+    from opagent.daemon.aftermath import Acts
     from opagent.daemon.asking import Question
     from opagent.daemon.conversation import Conversation
+    from opagent.daemon.effects import Act
 
 CANCEL_WITHIN = 10.0  # seconds an agent has to end a cancelled turn
 _LOOKED_BACK = 50  # turns
@@ -60,6 +62,8 @@ class Running:
     held: list[tuple[Asked, Question]] = field(default_factory=list)  # asked after too many others: nobody sees them yet
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
+    granted: dict[str, list[tuple[int, Act]]] = field(default_factory=dict)  # by tool call: the records of what we said yes to
+    reported: list[tuple[str, str]] = field(default_factory=list)  # of these, the calls that ended, and how
     cancel_reason: str | None = None
     cancel_sentence: str = ""
     stalled: bool = False
@@ -114,6 +118,7 @@ async def begin(c: Conversation, turn: Turn) -> None:
     c.current = current = Running(running, 0)  # from here on whatever goes wrong ends this turn
     try:
         c.shared.ownership.take(c.workspace.path)
+        c.aftermath.begin()
         if agent.fresh:
             c.retold, c.versions.forgot = "", False  # it is told what stands in the file
         await standing.tell(c)
@@ -128,6 +133,7 @@ async def begin(c: Conversation, turn: Turn) -> None:
     blocks = await _blocks(c, turn, agent.fresh)
     await aftercare.before(c)
     await c.shared.turn_begins(c)
+    await c.aftermath.ready()
     current.number = agent.request("session/prompt", messages.prompt(agent.session, blocks))
     agent.last_heard = c.shared.clock()
     if drafts := collect(c.current, c.take_early()):
@@ -210,6 +216,8 @@ def _other(running: Running, kind: Kind, body: dict[str, Any]) -> dict[str, Any]
         known.update(body)
         if known.get("status") in ("completed", "failed"):
             running.calls[body["id"]] = {key: known[key] for key in ("id", "title", "kind", "status") if key in known}
+            if body["id"] in running.granted:
+                running.reported.append((body["id"], known["status"]))
         return changed
     if kind is Kind.USAGE:
         running.usage.update(body)
@@ -250,9 +258,12 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
     running = c.current
     assert running is not None
     await questions.withdraw(c, running)
+    await granted.reported(c, running)
+    await granted.unheard(c, running)
     await aftercare.after(c)
     turn = replace(running.turn, state=state, ended_at=c.shared.now(), reason=reason, usage=running.usage)
-    await _end(c, turn, sentence, hint)
+    _, acts = await c.aftermath.end(turn)
+    await _end(c, turn, sentence, hint, acts)
     c.current = None  # not before it is committed: the store may refuse, and then it is tried again
     if c.agent is not None:
         c.agent.met("cancel")
@@ -272,11 +283,15 @@ async def end_queued(c: Conversation, turn: Turn, state: TurnState, reason: str,
     await _end(c, replace(turn, state=state, ended_at=c.shared.now(), reason=reason), sentence, hint)
 
 
-async def _end(c: Conversation, turn: Turn, sentence: str, hint: str) -> None:
+async def _end(c: Conversation, turn: Turn, sentence: str, hint: str, acts: Acts = ()) -> None:
+    def change(db: Any) -> None:
+        rows.update(db, turn)
+        c.aftermath.record(db, acts)
+
     body: dict[str, Any] = {"state": turn.state.value, "message": turn.message, "usage": dict(turn.usage)}
     body |= {key: value for key, value in {"reason": turn.reason, "sentence": sentence, "hint": hint}.items() if value}
     with c.shared.held(c.record.id):  # who hears of the end finds it in the file
-        await c.append([Draft(Kind.TURN_STATE, turn.id, body)], barrier=True, also=lambda db: rows.update(db, turn))
+        await c.append([Draft(Kind.TURN_STATE, turn.id, body)], barrier=True, also=change)
         await c.file.close_turn(turn)
 
 

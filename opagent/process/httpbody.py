@@ -117,7 +117,7 @@ class Answer:
                 used, held = self._body.feed(data)
                 self._hear(held)
                 self.done = self._body.done
-                return bytes(out) + data[:used]
+                return bytes(out) + data[:used] if out else data[:used]  # no copy of what only passes
             self._head += data
             end = self._head.find(b"\r\n\r\n") + 4
             if end < 4:

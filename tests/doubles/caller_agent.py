@@ -5,6 +5,7 @@ proxied URL               the same, whatever the variables take out
 direct HOST PORT          a connection past every proxy
 model PATH                a request to its model, by MODEL_BASE_URL and MODEL_KEY
 env NAME                  a variable of its environment
+clock URL                 seconds of one request, and how many bytes it gave
 many N URL                N requests at a time
 """
 
@@ -14,6 +15,7 @@ import json
 import os
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +51,8 @@ def do(line: str) -> str:
             for name in ("no_proxy", "NO_PROXY"):
                 os.environ.pop(name, None)
             return get(rest)
+        case "clock":
+            return clock(rest)
         case "direct":
             return direct(*rest.split())
         case "model":
@@ -60,6 +64,15 @@ def do(line: str) -> str:
             with ThreadPoolExecutor(int(count)) as pool:
                 return "; ".join(pool.map(get, [url] * int(count)))
     return "?"
+
+
+def clock(url: str) -> str:
+    begun = time.perf_counter()
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        size = 0
+        while data := answer.read(1 << 18):
+            size += len(data)
+    return json.dumps([time.perf_counter() - begun, size])
 
 
 def say(**message: Any) -> None:

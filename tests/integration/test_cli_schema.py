@@ -83,6 +83,10 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("restart", ident)
     said("stop", ident)
     said("doctor", fails=None)  # it depends on the machine
+    said("secrets list")
+    said("secrets check")
+    said("secrets set", "nothing", fails=True)  # no value
+    said("secrets forget", "nothing", fails=True)
     said("daemon start")
     said("daemon status")
     said("wait", "nobody", fails=True)

@@ -147,6 +147,5 @@ def test_a_command_in_a_terminal_of_the_agent_has_its_way_out(talk: Talk, web: S
     conversation = talk.create("puppet")
     said = {"command": "sh", "args": ["-c", f"curl -s {url(web, '/by-curl')} > out; mv out said"]}
     talk.start(conversation, json.dumps({"id": 1, "method": "terminal/create", "params": said}))
-    answer(talk, asked(talk)["id"], True)
     until((talk.directory / "said").exists)
     assert (talk.directory / "said").read_text() == "hello from /by-curl"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from opagent.daemon.connecting import MOST_REFUSALS, REFUSALS_WITHIN, Refusals
 from opagent.policy import address
 from opagent.process.httpbody import Answer, Chunked, of_length
 from opagent.process.httprequest import Malformed, Way, onward, parse, swapped
@@ -221,3 +222,14 @@ def test_what_is_kept_of_an_answer_has_a_limit() -> None:
         assert len(meter._kept) <= LINE_LIMIT
     meter.feed(b'\ndata: {"usage": {"input_tokens": 4}}\n')
     assert meter.counts() == (4, None), "the line after one that is too long counts"
+
+
+# ---- refusals ------------------------------------------------------------------------------------------------------------------
+
+
+def test_refusals_without_end_are_counted_not_recorded() -> None:
+    refusals = Refusals()
+    told = [refusals.counts(1000.0) for _ in range(MOST_REFUSALS + 40)]
+    assert told == [0] * MOST_REFUSALS + [None] * 40
+    assert refusals.counts(1000.0 + REFUSALS_WITHIN + 1) == 40
+    assert refusals.counts(1000.0 + REFUSALS_WITHIN + 2) == 0
