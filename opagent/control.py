@@ -129,7 +129,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "approval/find": ("approval (or its beginning)", "hosts: [name] (connected ones where it waits)"),
     "approval/answer": (
         "approval, allow: true|false, reason?, scope?: once|conversation|binding, wider? (one step), answer?",
-        "approval",
+        "approval, remembered?: [as of approval/remembered]",
     ),
     "approval/remembered": (
         "path? (of one directory)",

@@ -39,6 +39,8 @@ def list_(app: App, everything: bool, limit: int | None, remembered: bool) -> No
         shown = ({"state": state_word(one["state"]), "asked": age(one["asked_at"]), "what": one["subject"]} for one in found)
         rows = [{**one, **more} for one, more in zip(found, shown, strict=True)]
     columns = ({"HOST": "host"} if any(one.get("host") for one in found) else {}) | COLUMNS
+    if app.settings.verbose:
+        columns |= {"THE SAME AGAIN": "same", "ONE STEP WIDER": "wider"}
     app.out.records("approvals", rows, columns, "nothing waits for you")
 
 
@@ -99,6 +101,10 @@ def _answer(app: App, params: dict[str, object]) -> None:
     else:
         at = f" on {app.machine}" if app.machine else ""
         app.out.talk(f"{answered['id']}{at}: {answered_word(answered, answered['state'])}")
+        for kept in answered.get("remembered", []):
+            where = "in this conversation" if kept["scope"] == "conversation" else "here, until a rule changes"
+            hint = app.typed(f"opagent approvals forget {kept['id']}")
+            app.out.talk(f"  {kept['effect']} {where}: {kept['pattern']}   (take it back: {hint})")
 
 
 def _answered(app: App, params: dict[str, object]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ THINGS = {
     "event": "conversation: str, seq: int, journal: int, turn: str|null, kind: str, at: str, body: object",
     "approval": "id: str, conversation: str, turn: str|null, process: str, kind: str, subject: str, options: [option], "
                 "asked_at: str, expires_at: str|null, state: str, answered_by: str|null, answered_at: str|null, "
-                "reason: str|null, rule: str|null, same?: str, wider?: str, workspace?: str, path?: str, agent?: str, "
-                "host?: str|null",
+                "reason: str|null, rule: str|null, same?: str, wider?: str, remembered?: [remembered], "
+                "workspace?: str, path?: str, agent?: str, host?: str|null",
     "remembered": "id: str, effect: str, kind: str, pattern: str, agent: str, scope: str, conversation: str|null, "
                   "workspace: str, approval: str|null, at: str, by: str",
     "step": "at: str, what: str, text: str",

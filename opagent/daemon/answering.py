@@ -50,7 +50,9 @@ async def approval_answer(host: Host, client: Client, params: Params) -> Result:
         maybe(params, "answer") or "", who(client),
     )  # fmt: skip
     approval = await host.shared.approvals.answer(text(params, "approval"), said)
-    return control.approval_json(approval) | reports.where(host, approval.conversation)
+    kept = [each for each in host.database.read(lambda db: remembered_rows.listed(db)) if each.approval == approval.id]
+    said_too = {"remembered": [remembered_json(each) for each in kept]} if kept else {}
+    return control.approval_json(approval) | reports.where(host, approval.conversation) | said_too
 
 
 def who(client: Client) -> dict[str, Any]:

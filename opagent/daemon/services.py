@@ -188,7 +188,7 @@ class Services:
         wanted = Wanted(request, bound.place, replace(decision, effect=Effect.ALLOW), approval.id, bound.target)
         if approval.state is not ApprovalState.ALLOWED:
             denied = replace(wanted, decision=replace(decision, effect=Effect.DENY))
-            await self._refuse(denied, f"{approval.state.value} by {approval.answered_by}")
+            await self._refuse(denied, _why_not(approval))
             return
         try:
             now = await asyncio.to_thread(self._bound, request, bound.again)
@@ -325,6 +325,12 @@ class Services:
         if ends := [terminal.followed for terminal in self._terminals.values() if terminal.followed]:
             await asyncio.wait(ends, timeout=_ENDED)  # so that their ends are in the record
         self._terminals.clear()
+
+
+def _why_not(approval: Approval) -> str:
+    """What the agent is told: who said no, in their own words, and the rule that made it a question."""
+    why = f": {approval.reason}" if approval.reason else ""
+    return f"{approval.state.value} by {approval.answered_by}{why[:WORDS]} (asked by {approval.rule})"
 
 
 def _whole_letters(output: bytearray) -> bytearray:

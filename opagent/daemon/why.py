@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from opagent.errors import NotFound
-from opagent.model import Approval, Event, Kind, TurnState
+from opagent.model import Approval, ApprovalState, Event, Kind, TurnState
 from opagent.store import approvals as rows
 from opagent.store import conversations as conversation_rows
 from opagent.store import remembered as remembered_rows
@@ -99,7 +99,7 @@ def _followed(event: Event, approval: Approval, call: str) -> Iterator[Step]:
         yield Step(event.at, "done", short(str(body.get("text") or "")))
     elif event.kind is Kind.TOOL_CALL and call and body.get("id") == call and body.get("status") in ("completed", "failed"):
         yield Step(event.at, "done", f"the agent reports its tool call {call}: {body['status']}")
-    elif event.kind is Kind.TURN_STATE and body.get("delivered") == approval.id:
+    elif body.get("delivered") == approval.id and approval.state is not ApprovalState.VOID:
         yield Step(event.at, "told", "the agent has the answer")
     else:
         yield from turn_ended(event, approval.turn)

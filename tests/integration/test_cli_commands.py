@@ -175,7 +175,9 @@ def test_what_an_answer_is_remembered_for_is_shown_and_forgotten(docs: Path) -> 
     assert run("open", str(docs), "-m", "/permission write a.md x").returncode == 9
     [waits] = run_json("approvals")["approvals"]
     assert run("allow", waits["id"], "--wider").returncode == 2
-    assert run("allow", waits["id"], "--binding", "--wider").returncode == 0
+    assert "*.md" in run("approvals", "-v").stdout and "*.md" not in run("approvals").stdout
+    said = run("allow", waits["id"], "--binding", "--wider")
+    assert said.returncode == 0 and "allow here, until a rule changes: " in said.stderr and "*.md" in said.stderr
     listed = run("approvals", "list", "--remembered")
     [kept] = run_json("approvals", "list", "--remembered")["remembered"]
     assert kept["id"] in listed.stdout and "*.md" in kept["pattern"] and kept["approval"] == waits["id"]
