@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "daemon/doctor": ("", "checks: [{name, ok: true|false|null, sentence, hint?}]"),
     "workspace/open": (
         "path, agent?, environment?",
-        "workspace, focus?, agent, role, runtime, argv, conversations, trust, enforcement, notices: [text]",
+        "workspace, focus?, agent, role, runtime, argv, conversations, trust, level, enforcement, notices: [text]",
     ),
     "workspace/join": (
         "path, conversation?, which?: new|last|last_or_new, agent?, title?, text?, guest? (takes this turn), request?, follow?, "
@@ -46,6 +46,10 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "workspace/list": ("", "workspaces: [{workspace, agent, conversations, processes}]"),
     "binding/explain": ("path, agent?, environment?", "workspace, agent, values, capabilities, launch, trust, chain, notices"),
+    "binding/decide": (
+        "path, kind, request, agent?, environment?",
+        "workspace, kind, request, effect, by_rule?, rule, enforcement, reason, layers: [{layer, effect|null, rule, counts}]",
+    ),
     "binding/create": ("path, agent?, template?", "binding (the file that was written)"),
     "trust/show": ("path, agent?, environment?", "path, state, digest, question: [lines], difference?"),
     "trust/grant": ("path, digest, agent?, environment?", "path, state"),

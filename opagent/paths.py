@@ -278,7 +278,12 @@ def landlock_home(process: str) -> Path:
 
 def agent_git(process: str) -> Path:
     """The `.git` that the agent of a process sees in its workspace."""
-    return state() / "git" / process
+    return agent_gits() / process
+
+
+def agent_gits() -> Path:
+    """Holds those of all processes; nothing in it outlives a daemon."""
+    return state() / "git"
 
 
 def sandbox_probe() -> Path:

@@ -28,7 +28,8 @@ THINGS = {
     "step": "at: str, what: str, text: str",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
-               "since: str, turn: str|null, queued: int, restarts: int, sentence: str, memory?: int, cpu?: number, "
+               "since: str, turn: str|null, queued: int, level?: str|null, restarts: int, sentence: str, "
+               "memory?: int, cpu?: number, "
                "processes?: int, waiting_for?: [str], ports?: [int], children?: [child], host?: str|null, stale?: str",
     "asked": "name: str, answered: bool, seen: str, why?: str",
     "child": "pid: int, parent: int, command: str",
@@ -41,8 +42,9 @@ THINGS = {
     "record": "path: str, state: str, digest: str, at: str, by: str",
     "file": "path: str, needs_trust: [any], trusted: bool",
     "value": "key: str, value: any, origin: str",
-    "capability": "kind: str, default: str, enforcement: str, rules: [rule]",
-    "rule": "effect: str, pattern: str, origin: str",
+    "capability": "kind: str, default: str, enforcement: str, really?: str, reason?: str, rules: [rule]",
+    "rule": "effect: str, pattern: any, origin: str, enforcement: str, really?: str, reason?: str",
+    "word": "layer: str, effect: str|null, rule: str, counts: bool",
 }  # fmt: skip
 _STARTED = "seq: int, host: str, conversation: str, type: str, path: str, workspace: object"
 _TOLD = "seq: int, host: str, conversation: str, type: str, journal: int, turn: str|null, at: str, body: object"
@@ -55,7 +57,9 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "open": (_STARTED, _TOLD, _QUEUED),
     "init": ("binding: str, git: [str]",),
     "explain": ("workspace: str, focus: str, agent: str, trust: str, chain: [file], values: [value], capabilities: [capability], "
-                "launch: object, sandbox: object, notices: [str]",),
+                "launch: object, sandbox: object, notices: [str]",
+                "workspace: str, kind: str, request: str, effect: str, by_rule?: str, rule: str, enforcement: str, reason: str, "
+                "layers: [word]"),
     "trust": ("path: str, state: str, digest: str, question: [str], difference?: str", "records: [record]"),
     "send": (_STARTED, _TOLD, _QUEUED, _STEERED),
     "ps": ("processes: [process], hosts?: [asked]",),

@@ -83,7 +83,7 @@ def forget(agent: Agent) -> None:
 
 def _new(c: Conversation, agent: Agent) -> list[str]:
     found = census.take(c.workspace.path, links=False)
-    names = reach.floor_basenames(c.workspace.binding.capabilities)
+    names = reach.floor_basenames(c.workspace.binding.capabilities) - {paths.WORK}
     changed = ownwill.changed(c.workspace.path, found.tree, names, agent.began)
     scripts = ownwill.scripts(c.workspace.path, found.tree)
     changed += [name for name, digest in scripts.items() if agent.scripts.get(name, "") != digest]

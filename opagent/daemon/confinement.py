@@ -7,7 +7,7 @@ launch = confined(plan, launch)           # with its box; both look at the disk:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,9 +175,10 @@ def shown(workspace: Workspace, role: str) -> dict[str, Any]:
     said |= {key: value for key, value in (("why", found.why), ("hint", found.hint)) if value}
     if found.enforcement != "os":
         return said
+    seen = _census(workspace)
     try:
         search_path = workspace.client_environment.get("PATH", "")
-        _, profile = reached(workspace, workspace.runtime(role), workspace.argv(role), search_path, _census(workspace))
+        _, profile = reached(workspace, workspace.runtime(role), workspace.argv(role), search_path, seen)
     except OpAgentError as error:
         return said | {"problem": str(error), "hint": error.hint}
     said |= {"network": profile.network.value, "read_only": profile.read_only, "nested": profile.nested}
@@ -186,11 +187,27 @@ def shown(workspace: Workspace, role: str) -> dict[str, Any]:
     if found.level is Level.LANDLOCK:
         return said | {"gaps": [gap.sentence for gap in gaps.gaps(profile, landlock.abi())]}
     kinds = {"protected": profile.protected, "hidden": profile.hidden, "writable": profile.writable}
-    return said | {kind: [name for name in names if _exists(workspace, name)] for kind, names in kinds.items()}
+    there = {
+        kind: [name for name in names if os.path.lexists(os.path.join(workspace.path, name))] for kind, names in kinds.items()
+    }
+    return said | there | {"git": _git(workspace.path), "open": list(_open(workspace.path, there["protected"], seen))}
 
 
-def _exists(workspace: Workspace, name: str) -> bool:
-    return os.path.lexists(os.path.join(workspace.path, name))
+def _git(workspace: str) -> str:
+    """How an agent sees the repository."""
+    place = os.path.join(workspace, ".git")
+    if not os.path.lexists(place):
+        return ""
+    return "private" if os.path.isdir(place) and not os.path.islink(place) else "read-only"
+
+
+def _open(workspace: str, protected: Iterable[str], seen: Census) -> Iterator[str]:
+    """What mounts cannot do here, in sentences."""
+    for name in protected:
+        if os.path.islink(os.path.join(workspace, name)):
+            yield f"{name} is a symbolic link: what it leads to is protected, the link itself is not"
+    if not seen.whole:
+        yield f"more than {census.MOST:,} names: those beyond were not looked at for protected names, rules and hard links"
 
 
 def writes(running: Iterable[tuple[Plan, Box | None]], path: str) -> bool:

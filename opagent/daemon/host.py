@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shlex
+import shutil
 import socket
 import time
 from dataclasses import replace
@@ -115,6 +116,7 @@ class Host:
 
         Before anybody is served: a turn that a client queues meanwhile would be taken for one that was left.
         """
+        await asyncio.to_thread(shutil.rmtree, paths.agent_gits(), ignore_errors=True)
         live = self.database.read(process_rows.live)
         for row in live:
             await tree.kill_leftover(row.pid, int(row.started), row.boot)
@@ -183,6 +185,7 @@ class Host:
             await conversation.file.close()
         await self.shared.network.close()
         self.shared.ownership.release()
+        await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
         await self.database.close()
 

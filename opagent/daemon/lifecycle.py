@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -155,6 +156,9 @@ async def stop(c: Conversation, item: inbox.StopAgent) -> None:
 
 async def _forget(c: Conversation, report: ExitReport | None) -> None:
     """Nothing of the process counts any more: its questions are void, what it still says is not heard."""
+    if c.current is not None:  # it ends in the middle of a turn
+        with contextlib.suppress(OpAgentError):
+            await aftercare.after(c)
     agent, c.agent = c.agent, None
     c.generation += 1
     c.early.clear()

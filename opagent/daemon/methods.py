@@ -97,7 +97,15 @@ async def workspace_list(host: Host, client: Client, params: Params) -> Result:
 
 async def binding_explain(host: Host, client: Client, params: Params) -> Result:
     workspace = await _resolved(host, params)
-    return explain.explained(workspace, maybe(params, "agent"))
+    return await asyncio.to_thread(
+        explain.explained, workspace, maybe(params, "agent")
+    )  # it may try the sandbox, and looks around
+
+
+async def binding_decide(host: Host, client: Client, params: Params) -> Result:
+    workspace = await _resolved(host, params)
+    asked = text(params, "kind"), text(params, "request")
+    return await asyncio.to_thread(explain.decided, workspace, maybe(params, "agent"), *asked)
 
 
 async def binding_create(host: Host, client: Client, params: Params) -> Result:
@@ -345,7 +353,7 @@ _ELSEWHERE = mirroring.METHODS | machines.METHODS | answering.METHODS  # what ot
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,
-    "binding/explain": binding_explain, "binding/create": binding_create,
+    "binding/explain": binding_explain, "binding/decide": binding_decide, "binding/create": binding_create,
     "trust/show": trust_show, "trust/grant": trust_grant, "trust/deny": trust_deny,
     "trust/revoke": trust_revoke, "trust/list": trust_list,
     "conversation/list": conversation_list, "conversation/create": conversation_create,

@@ -65,6 +65,8 @@ class Guest:
     services: Mapping[str, Any]
     keys: Mapping[str, tuple[keys.Key, str]]  # with their fingerprints
     answers: connecting.Answers = field(default_factory=connecting.Answers)
+    around: tuple[str, ...] = ()  # what stands before the argv of a program in a box like the agent's
+    variables: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -112,8 +114,16 @@ class Network:
         for name, key in by_proxy.items():
             env |= {name: token, key.variable: f"http://{door}/-/{name}"}
         if way is not Way.OPEN:
-            env |= wayout.variables(f"http://{'' if way is Way.RELAY else f'opagent:{token}@'}{door}", c.workspace)
-        return await asyncio.to_thread(wayout.through, replace(launch, env=env), c.workspace, self._port)
+            guest.variables = wayout.variables(f"http://{'' if way is Way.RELAY else f'opagent:{token}@'}{door}", c.workspace)
+            env |= guest.variables
+        inside = await asyncio.to_thread(wayout.through, replace(launch, env=env), c.workspace, self._port)
+        guest.around = inside.argv[: len(inside.argv) - len(launch.argv)]
+        return inside
+
+    def also(self, ident: ProcessId, argv: tuple[str, ...], env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """A command that an agent runs through us, in a box like its own: with the agent's way out."""
+        guest = self._guests.get(ident)
+        return (argv, dict(env)) if guest is None else ((*guest.around, *argv), {**env, **guest.variables})
 
     async def _admit(self, guest: Guest) -> None:
         files.private_directory(paths.agent_sockets(guest.id))

@@ -13,7 +13,7 @@ from opagent.acp import elicitation, messages
 from opagent.acp.connection import Asked
 from opagent.acp.permission import Permission, choose, read_permission
 from opagent.control import METHOD_NOT_FOUND
-from opagent.daemon import connecting, inbox
+from opagent.daemon import connecting, enforcing, inbox
 from opagent.daemon.asking import Question
 from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Decision, Effect, Kind, ProcessState, TurnState
 from opagent.policy import fatigue, remembering
@@ -113,7 +113,7 @@ async def _permission(c: Conversation, request: Asked) -> None:
         return
     pattern = remembering.claimed(permission.kind, permission.same)
     earlier = c.shared.approvals.remembered(c, permission.kind, pattern)
-    decision = c.workspace.decide_permission(permission, earlier)
+    decision = c.workspace.decide_permission(permission, earlier, enforcing.stands(agent).confined)
     if decision.effect is Effect.ASK:
         await put(c, running, request, Question.of(permission, decision, pattern))
     else:

@@ -1,7 +1,7 @@
 """The client services of ACP for a runtime that asks for them: files beneath the workspace, terminals; each under the policy.
 
 Off unless `runtime.yaml` says `client: [fs, terminal]`. A file is opened beneath the workspace's descriptor, whatever
-links say; the decision is taken on our action, never on what the agent calls it. A command is always asked.
+links say; the decision is taken on our action, never on what the agent calls it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from opagent import jsonrpc
 from opagent.acp.connection import Asked
 from opagent.acp.messages import REQUEST_CANCELLED, as_dict, as_list, as_text
 from opagent.acp.permission import Permission, read_permission
-from opagent.daemon import beneath, confinement, questions
+from opagent.daemon import beneath, confinement, enforcing, questions
 from opagent.daemon import workspace as workspace_of
 from opagent.daemon.asking import Question
 from opagent.errors import FileRefused, OpAgentError
@@ -37,6 +37,7 @@ WORDS = 300  # characters of an error that the agent is told
 OUTPUT_LIMIT = 2**20  # bytes of a terminal's output that are kept, newest last
 TERMINALS = 16
 _UNCONFINED = Decision(Effect.ASK, "commands outside a sandbox are always asked", "built-in", "acp")
+_SHELL = ("/bin/sh", "-c")
 _NOT_FOUND, _DENIED, _INVALID = -32002, -32003, jsonrpc.INVALID_PARAMS
 
 
@@ -86,7 +87,7 @@ class Services:
                 case "fs/write_text_file":
                     await self._decided(request, "write", await asyncio.to_thread(self._bound, request, again))
                 case "terminal/create":
-                    await self._ask(request, _command(params), _UNCONFINED, self._bound(request, again), leaving=True)
+                    await self._command(request, self._bound(request, again))
                 case "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
                     await self._terminal(request, self._terminals[as_text(params.get("terminalId"))])
                 case _:
@@ -117,13 +118,28 @@ class Services:
         else:
             await self._perform(request, bound.place, None)
 
+    async def _command(self, request: Asked, bound: Bound) -> None:
+        """A command runs as the agent does: in its sandbox the rules decide, and outside of one a person does, each time."""
+        permission, argv = _command(request.params), _argv(request.params)
+        plain = remembering.words_of(as_text(request.params.get("command"))) if argv[:2] == _SHELL else ()
+        said = [self._c.workspace.decide("exec", words) for words in (argv, plain) if words]
+        decision = max(said, key=lambda each: each.effect)
+        confined = enforcing.stands(self._agent).confined
+        if decision.effect is Effect.DENY:
+            self._agent.refuse(request.id, _DENIED, f"the command is denied by {decision.rule}")
+        elif confined and decision.effect is Effect.ALLOW:
+            await self._perform(request, bound.place, None)
+        else:
+            await self._ask(request, permission, decision if confined else _UNCONFINED, bound, leaving=not confined)
+
     async def _ask(self, request: Asked, permission: Permission, decision: Decision, bound: Bound, leaving: bool = False) -> None:
         """Put it to a person, unless they said before what shall be. `leaving`: the sandbox, which counts once."""
         running = self._c.current
         if running is None:
             self._agent.refuse(request.id, _DENIED, "nobody can be asked outside a turn")
             return
-        pattern = "" if leaving else remembering.literal(permission.kind, [bound.place])
+        same = permission.same if permission.kind == "execute" else [bound.place]
+        pattern = "" if leaving else remembering.literal(permission.kind, same)
         earlier = self._c.shared.approvals.remembered(self._c, permission.kind, pattern)
         if earlier is not None and earlier.effect is Effect.ALLOW:
             await self._perform(request, bound.place, None)
@@ -218,6 +234,7 @@ class Services:
         log = Path(os.devnull)
         held = self._agent.box
         box = confinement.box(self._agent.plan, held.profile, name) if held is not None else None  # as the agent itself
+        argv, env = self._c.shared.network.also(self._agent.id, argv, env)
         process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log, box=box))
         limit = params.get("outputByteLimit")
         terminal = Terminal(process, min(limit, OUTPUT_LIMIT) if isinstance(limit, int) and limit > 0 else OUTPUT_LIMIT)
@@ -277,7 +294,7 @@ def _argv(params: dict[str, Any]) -> tuple[str, ...]:
     command, words = as_text(params.get("command")), [as_text(word) for word in as_list(params.get("args"))]
     if not command:
         raise ValueError("no command")
-    return (command, *words) if words or not any(c.isspace() for c in command) else ("/bin/sh", "-c", command)
+    return (command, *words) if words or not any(c.isspace() for c in command) else (*_SHELL, command)
 
 
 def _variables(params: dict[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.daemon.approvals import Approvals
 from opagent.daemon.documents import Documents
+from opagent.daemon.notifying import Notifier
 from opagent.daemon.ownership import Ownership
 from opagent.daemon.redaction import Known
 from opagent.document.names import new_id
@@ -37,6 +38,8 @@ class Shared:
         self.database, self.journal, self.boot = database, journal, boot
         self._tasks = tasks
         self.approvals = Approvals(self)
+        self.notifier = Notifier(self)
+        self.approvals.asked = self.notifier.tell
         self.ownership = Ownership()
         self.known = Known()
         self.connects = 0  # questions about hosts so far

@@ -14,6 +14,7 @@ from typing import Any
 from opagent import files, paths
 from opagent.acp.permission import Permission
 from opagent.binding import load
+from opagent.daemon import claims
 from opagent.daemon.agent import Role
 from opagent.daemon.runtimes import Runtimes, nearest
 from opagent.errors import FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
@@ -225,7 +226,7 @@ class Workspace:
 
     # ---- policy ----------------------------------------------------------------------------------------------------------
 
-    def decide(self, kind: str, request: str) -> Decision:
+    def decide(self, kind: str, request: str | tuple[str, ...]) -> Decision:
         return decide(self.binding.capabilities, kind, request)
 
     @functools.cached_property
@@ -233,18 +234,24 @@ class Workspace:
         """A digest of everything that decides here, every layer: an answer that is remembered holds while it is the same."""
         return hashlib.sha256(f"{self.binding.digest}\n{self.binding.capabilities!r}".encode()).hexdigest()
 
-    def decide_permission(self, permission: Permission, remembered: Remembered | None) -> Decision:
+    def decide_permission(self, permission: Permission, remembered: Remembered | None, confined: bool) -> Decision:
         """An agent's question: a rule that denies what it names decides at once, and so does what a person said before.
 
-        What the agent names is a claim and nothing confines it yet, so a default never answers for a person.
+        What the agent names is a claim. Only where a sandbox holds it whatever it does may a rule answer yes for a person,
+        and a default never does.
         """
-        for path in permission.paths if permission.kind in ("edit", "delete", "move") else ():
-            decision = self.decide("write", os.path.relpath(path, self.path) if os.path.isabs(path) else path)
-            if decision.effect is Effect.DENY:
-                return replace(decision, enforcement="acp")
+        said = [self.decide(kind, request) for kind, request in claims.of(permission, self.path)]
+        strictest = max(said, key=lambda each: each.effect, default=None)
+        if strictest is not None and strictest.effect is Effect.DENY:
+            return replace(strictest, enforcement="acp")
         if remembered is not None:
             return earlier(remembered)
-        return Decision(Effect.ASK, "without a sandbox every question goes to a person", "built-in", "acp")
+        if strictest is not None and strictest.effect is Effect.ASK:
+            return replace(strictest, enforcement="acp")
+        if confined and said and all(each.pattern for each in said):
+            return replace(said[0], enforcement="acp")
+        why = "no rule allows it" if confined else "without a sandbox every question goes to a person"
+        return Decision(Effect.ASK, why, "built-in", "acp")
 
     def approval_timeout(self) -> tuple[float, bool]:
         """Seconds a question waits, and whether it waits on after them."""

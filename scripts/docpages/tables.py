@@ -113,11 +113,13 @@ def files() -> str:
             "agent_log": paths.agent_log("ID"),
             "local": Path("/var/tmp/opagent-UID"),
             "machine_socket": paths.run() / "hosts" / "HASH.sock",
+            "agent_sockets": paths.agent_sockets("ID"),
+            "agent_network": paths.agent_network("ID"),
             "payload_cache": paths.payload_cache(),
             "python_archives": paths.python_archives(),
             "agent_state": paths.state() / "agents" / "RUNTIME-HASH",
         }
-        folders = ("agent_state", "database_blobs", "local", "python_archives")
+        folders = ("agent_sockets", "agent_state", "database_blobs", "local", "python_archives")
         rows += [(code(_shown(shown[name])), "0700" if name in folders else "0600", what) for name, what in BESIDE.items()]
     return page(
         "Files and sockets",

@@ -13,6 +13,7 @@ FILES = {
     "client_log": ("0600", "Traces of bugs of the command line."),
     "chat_history": ("0600", "What you typed in chats, for the arrow keys."),
     "host_id_file": ("0600", "A random name of this machine, made once."),
+    "secrets_key": ("0600", "Makes the fingerprints of [secrets](../concepts/secrets.md) in the journal."),
     "runs": ("0700", "One directory per machine and boot, those of earlier boots are removed."),
     "run": (
         "0700",
@@ -35,6 +36,8 @@ BESIDE = {
     "database_ballast": 'Beside the database: bytes given back to a full disk, so that "disk full" can be recorded.',
     "local": "For a state that would lie on NFS, SMB or FUSE (`state-HASH/` below it), and for long socket paths.",
     "machine_socket": "One for each machine that is [linked](../concepts/remote.md); it leads to the daemon there.",
+    "agent_sockets": "The sockets of one agent: all of `run` that it sees, as `/run/opagent`.",
+    "agent_network": "The way of one agent to the [proxy](../concepts/network.md).",
     "payload_cache": "What [other machines](../concepts/remote.md) are given, packed once.",
     "python_archives": "Portable Pythons for [other machines](../concepts/remote.md), by `uv`. Remove them for newer ones.",
     "database_blobs": "Beside the database: large bodies of events, by digest.",
@@ -56,9 +59,12 @@ KINDS = {
     Kind.TOOL_CALL: ("id, title?, name?, kind?, status?, content?, locations?, rawInput?, rawOutput?",
                      "A tool call begins or changes; only what changed is there. The fields are the protocol's own."),
     Kind.PLAN: ("entries: [{content, priority, status}]", "The whole plan, again at every change."),
-    Kind.APPROVAL_ASKED: ("id, kind, subject, options, expires_at, rule, agent, offers, in_file, where?, action?, content?",
-                          "The agent waits for a person; kind `question`: for words."),
-    Kind.APPROVAL_ANSWERED: ("id, state, scope, answered_by, via, reason, subject, answer?",
+    Kind.APPROVAL_ASKED: ("id, kind, subject, options, expires_at, rule, agent, offers, in_file, where?, action?, content?, "
+                          "same?, wider?, call?",
+                          "The agent waits for a person; kind `question`: for words; kind `pause`: whether it may ask on. "
+                          "`same` and `wider` are what an answer may be remembered for."),
+    Kind.APPROVAL_ANSWERED: ("id, state, scope, answered_by, via, reason, subject, answer?, same?, "
+                             "where?: {uid, pid, tty, client}",
                              "A person answered, time ran out, or the agent is gone. An answer that the agent "
                              "did not get is followed by a second one: `void`."),
     Kind.USAGE: ("context: {used, size}, cost?", "How full the model's context is, and what it cost so far."),

@@ -43,7 +43,7 @@ def restart_agent(talk: Talk, conversation: dict[str, Any]) -> None:
 def kill_agent(talk: Talk, conversation: dict[str, Any]) -> None:
     pid = process(talk)["pid"]
     os.kill(pid, signal.SIGKILL)
-    until(lambda: all(row["state"] != "ready" for row in talk.client.request("process/list", {})["processes"]))
+    until(lambda: all(row["pid"] != pid for row in talk.client.request("process/list", {})["processes"]))
 
 
 def stop_daemon(talk: Talk, conversation: dict[str, Any]) -> None:

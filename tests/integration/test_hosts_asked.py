@@ -135,3 +135,16 @@ def test_the_proxy_that_is_not_there_lets_nothing_through(talk: Talk, web: Serve
     assert says(talk, conversation, f"get {url(web)}").startswith("200 ")
     talk.stop_daemon()
     assert len(web.heads) == 1
+
+
+def test_a_command_in_a_terminal_of_the_agent_has_its_way_out(talk: Talk, web: Server) -> None:
+    configure(can=here(web))
+    puppet = Path(__file__).parents[1] / "doubles/puppet.py"
+    runtimes.put("puppet", sys.executable, "-I", str(puppet), client=["terminal"], network=["api.example.com"])
+    runtimes.bind(talk.client, talk.directory, "puppet", can={"network": {"allow": [f"127.0.0.1:{web.port}"]}})
+    conversation = talk.create("puppet")
+    said = {"command": "sh", "args": ["-c", f"curl -s {url(web, '/by-curl')} > out; mv out said"]}
+    talk.start(conversation, json.dumps({"id": 1, "method": "terminal/create", "params": said}))
+    answer(talk, asked(talk)["id"], True)
+    until((talk.directory / "said").exists)
+    assert (talk.directory / "said").read_text() == "hello from /by-curl"

@@ -228,3 +228,17 @@ def test_off_is_the_users_own_word(talk: Talk, notes: Path, home: Path) -> None:
     paths.user_config().write_text("version: 1\nsandbox: {level: off}\n")
     hands = Hands(talk)
     assert hands.shell(f"cat {home}/outside").startswith("mine") and hands.row()["level"] == "off"
+
+
+def test_what_an_agent_committed_before_it_crashed_is_given_back(talk: Talk, notes: Path) -> None:
+    git(notes, "init", "-q", "-b", "main")
+    put(notes, a="one\n")
+    git(notes, "add", "a")
+    git(notes, "commit", "-qm", "one")
+    hands = Hands(talk, supervise={"restart": "never"})
+    words = "git -c user.name=a -c user.email=a@example.org"
+    talk.say(
+        hands.conversation,
+        SHELL.format(f"echo two >> a; {words} commit -qam two; git checkout -qb topic") + "\nimport os; os._exit(3)",
+    )
+    assert git(notes, "rev-parse", "--abbrev-ref", "HEAD") == "topic" and git(notes, "status", "--short", "-uno") == ""
