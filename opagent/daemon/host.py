@@ -121,6 +121,7 @@ class Host:
         for row in live:
             await tree.kill_leftover(row.pid, int(row.started), row.boot)
         await tree.sweep([row.id for row in live if row.boot == self.boot])
+        await asyncio.to_thread(shutil.rmtree, paths.landlock_home(""), ignore_errors=True)
         behind = await self.database.write(self._settle, barrier=True)
         queued = self.database.read(lambda db: turn_rows.unfinished(db))
         for ident in dict.fromkeys([*behind, *(turn.conversation for turn in queued)]):
