@@ -50,26 +50,6 @@ class Inside:
             return frozenset()
         return frozenset(os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), row.split(b" ")[4])) for row in rows)
 
-    @property
-    def boxed(self) -> bool:
-        return self._boxed
-
-    def holds(self, fd: int, pipe: int) -> bool:
-        """Whether the program, which got this pipe (its inode) as `fd`, or what it started has it open still.
-
-        The box keeps all three open as long as it runs, so that an end of one is not seen. True where nobody can say.
-        """
-        if not (program := self.program()):
-            return True
-        wanted = f"pipe:[{pipe}]"
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                if os.readlink(f"/proc/{program}/fd/{fd}") == wanted:
-                    return True
-            return any(wanted in _open(pid) for pid in _below(self.group()))
-        except OSError:
-            return True
-
     def ran(self) -> bool:
         """Whether the program was started at all, once it is over."""
         return not self._boxed or "exit-code" in self._facts()
@@ -96,22 +76,3 @@ class Inside:
             with contextlib.suppress(ValueError):
                 facts |= json.loads(line)
         return facts
-
-
-def _below(pid: int) -> list[int]:
-    """Everything that this process and those below it started. Raises OSError where one ended meanwhile."""
-    found = [pid] if pid else []
-    for each in found:  # grows while it is walked
-        for task in os.listdir(f"/proc/{each}/task"):
-            with open(f"/proc/{each}/task/{task}/children") as file:
-                found += map(int, file.read().split())
-    return found[1:]
-
-
-def _open(pid: int) -> frozenset[str]:
-    """What its descriptors lead to. Raises OSError where it ended meanwhile, or shows them to nobody."""
-    found = set()
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
-    return frozenset(found)

@@ -28,7 +28,6 @@ from opagent.process.states import UNCONFINED
 
 __all__ = ["Launch", "Process"]
 
-LOOK = 0.5  # seconds between two looks at the pipes of a boxed program
 DRAIN = 0.25  # seconds that descendants have to say a last word after the program ended
 PATIENCE = 10.0  # seconds a full pipe may stay full
 STDIN_GRACE, TERM_GRACE = 3.0, 5.0
@@ -57,8 +56,6 @@ class Process:
         loop = asyncio.get_running_loop()
         loop.add_reader(child.pidfd, self._on_exit)
         self._ending = loop.create_task(self._end(), name=f"process-{launch.id}")
-        self._pipes = os.fstat(child.stdin).st_ino, os.fstat(child.stdout).st_ino
-        self._looking = loop.create_task(self._look(), name=f"pipes-{launch.id}") if self._inside.boxed else None
 
     @classmethod
     async def start(cls, launch: Launch) -> Process:
@@ -94,8 +91,6 @@ class Process:
 
     async def send(self, data: bytes) -> None:
         """Write to stdin. Raises AgentStuck when the pipe stays full for 10 s, AgentCrashed when nobody reads any more."""
-        if self._inside.boxed and not self._inside.holds(0, self._pipes[0]):
-            self._stdin.close()
         await self._stdin.send(data, PATIENCE)
 
     async def close_stdin(self) -> None:
@@ -126,14 +121,6 @@ class Process:
             self._signal(signal.SIGKILL)
             raise
         return await self.wait()
-
-    async def _look(self) -> None:
-        """Until it ends: an output that nobody inside has open any more is at its end, though the box keeps it open."""
-        lost = 0
-        while lost < 2 and not await self._gone_within(LOOK):
-            lost = 0 if self._inside.holds(1, self._pipes[1]) else lost + 1
-        if lost == 2:
-            self._stdout.finish()
 
     async def _gone_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
