@@ -36,6 +36,7 @@ async def recover(host: Host) -> None:
         await tree.kill_leftover(row.pid, int(row.started), row.boot)
     commands = host.database.read(effects.commands)
     await tree.sweep([*(row.id for row in live if row.boot == host.boot), *commands])
+    await asyncio.to_thread(shutil.rmtree, paths.landlock_home(""), ignore_errors=True)
     behind = await host.database.write(lambda db: _settle(host, db), barrier=True)
     pauses.reopen(host)
     queued = host.database.read(lambda db: turn_rows.unfinished(db))

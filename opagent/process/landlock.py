@@ -121,12 +121,12 @@ class Landlock:
                 yield os.path.join(self.profile.workspace, name)
 
 
-def clear(folder: Path, everything: bool = False) -> None:
-    """Remove the homes of agents that ended, which are empty; `everything`: of all, when none can run."""
+def clear(folder: Path) -> None:
+    """Remove the homes of agents that ended: they are empty."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             with contextlib.suppress(OSError):
-                shutil.rmtree(path) if everything else path.rmdir()
+                path.rmdir()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def workspace(home: Path) -> Path:
     return folder
 
 
-def launch(workspace: Path, argv: tuple[str, ...], port: int = 0, ident: str = "x1", **profile: object) -> Launch:
+def launch(workspace: Path, argv: tuple[str, ...], port: int = 0, ident: str = "ll1", **profile: object) -> Launch:
     held = Profile(str(workspace), programs=PROGRAMS, **profile)  # type: ignore[arg-type]
     box = Landlock(held, str(workspace.parent / "boxes" / ident), port)
     env = {"PATH": "/usr/bin:/bin", "OPAGENT_TEST_ID": os.environ["OPAGENT_TEST_ID"]}
@@ -105,11 +105,11 @@ def test_files_outside_are_refused_and_inside_are_free(workspace: Path) -> None:
 
 def test_its_home_is_private_and_emptied(workspace: Path) -> None:
     told = shell(workspace, "echo $HOME $TMPDIR; echo x > ~/a; echo y > $TMPDIR/b; ls ~; touch /tmp/x /dev/shm/x /var/tmp/x")
-    private = workspace.parent / "boxes/x1"
+    private = workspace.parent / "boxes/ll1"
     assert told.splitlines()[:3] == [f"{private} {private}/tmp", "a", "tmp"]
     assert told.count("Permission denied") == 3
     until(lambda: not list(private.iterdir()))
-    shell(workspace, "true", ident="x2")
+    shell(workspace, "true", ident="ll2")
     assert not private.exists()
 
 
@@ -119,7 +119,7 @@ def test_directories_of_its_own_stand_in_its_home(workspace: Path) -> None:
     shell(workspace, "echo kept > ~/.agent/file", mounts=(Mount(str(state), f"{HOME}/.agent", True),))
     assert (state / "file").read_text() == "kept\n"
     refused = shell(
-        workspace, "echo x > ~/.agent/file; cat ~/.agent/file", mounts=(Mount(str(state), f"{HOME}/.agent"),), ident="x2"
+        workspace, "echo x > ~/.agent/file; cat ~/.agent/file", mounts=(Mount(str(state), f"{HOME}/.agent"),), ident="ll2"
     )
     assert "denied" in refused
     assert "kept" in refused
@@ -194,8 +194,8 @@ def test_the_thread_waits_for_the_end_and_no_longer(workspace: Path) -> None:
     async def body() -> None:
         burying = reaper.Reaper()
         burying.start()
-        process = await Process.start(launch(workspace, ("/bin/cat",), ident="t1"))
-        assert parked() == ["parked-t1"]
+        process = await Process.start(launch(workspace, ("/bin/cat",), ident="ll4"))
+        assert parked() == ["parked-ll4"]
         await process.send(b"hello\n")
         assert await process.read() == b"hello\n"
         report = await process.stop()
@@ -230,7 +230,7 @@ def test_what_cannot_be_started(workspace: Path) -> None:
     with pytest.raises(AgentFailed, match="may not be executed"):
         asyncio.run(start((str(workspace / "plain"),)))
     (workspace / "gone").mkdir()
-    gone = launch(workspace, ("/bin/true",), ident="x3")
+    gone = launch(workspace, ("/bin/true",), ident="ll3")
     (workspace / "gone").rmdir()
     with pytest.raises(NotFound):
         asyncio.run(Process.start(Launch(gone.id, gone.argv, str(workspace / "gone"), gone.env, gone.log, box=gone.box)))

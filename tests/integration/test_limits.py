@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from opagent import paths
+from opagent.client import Client
 from opagent.model import ProcessId
 from opagent.process import weighing
 from opagent.process.tree import Family, start_time
 from tests.doubles import runtimes
+from tests.doubles.daemons import kill
 from tests.doubles.patience import until
 from tests.integration.conftest import Talk
 
@@ -103,6 +105,16 @@ def test_a_home_without_a_size_of_its_own_is_looked_at(hands: Talk) -> None:
     turn = hands.say(conversation, HOG + script)
     assert (turn["state"], turn["reason"]) == ("interrupted", "tmp")
     assert "limits.tmp allows 20M" in sentence(hands, conversation, turn["id"])
+
+
+def test_a_home_that_a_dead_daemon_left_is_gone_with_the_next(hands: Talk) -> None:
+    conversation = bound(hands, "landlock")
+    turn = hands.start(conversation, "import os, time; open(os.environ['TMPDIR'] + '/left', 'w').close(); time.sleep(600)")
+    until(lambda: list(paths.landlock_home("").glob("*/tmp/left")))
+    kill(hands.client.request("daemon/status", {})["pid"])
+    with Client("test") as client:
+        assert Talk(client, hands.directory).ended(conversation, turn["id"])["state"] == "interrupted"
+    assert not paths.landlock_home("").exists()
 
 
 def test_too_much_growth_cancels_the_turn(hands: Talk) -> None:
