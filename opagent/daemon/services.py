@@ -235,6 +235,8 @@ class Services:
             if not await asyncio.to_thread(beneath.write, top, place, served.content(params), wanted.target):
                 raise Changed("it changed between the question and the answer")
         self._c.aftermath.written[str(act.obj["path"])] = str(act.obj["after"])
+        if self._c.current is not None:
+            self._c.current.watch.wrote(place, served.content(params))
         return {}
 
     @staticmethod
