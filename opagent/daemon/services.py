@@ -236,7 +236,7 @@ class Services:
                 raise Changed("it changed between the question and the answer")
         self._c.aftermath.written[str(act.obj["path"])] = str(act.obj["after"])
         if self._c.current is not None:
-            self._c.current.watch.wrote(place, served.content(params))
+            self._c.current.watch.wrote(place, str(act.obj["after"]))
         return {}
 
     @staticmethod
