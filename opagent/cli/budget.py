@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -70,6 +70,12 @@ def readable(row: Mapping[str, Any]) -> dict[str, Any]:
         **row, **numbers, "used": _number(used), "reserved": _number(row["reserved"]), "origin": home_short(str(row["origin"])),
         "per": f"{row['per']} {row['window']}".strip(), "note": "; ".join(notes),
     }  # fmt: skip
+
+
+def limits_said(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each, as in the chat."""
+    found = (readable(row) for row in rows)
+    return [f"{row['metric']:11} {row['used']} of {row['limit']}, {row['left']} left ({row['per']})" for row in found]
 
 
 def _number(value: float) -> str:

@@ -18,6 +18,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from opagent import paths
 from opagent.cli import turn as turns
 from opagent.cli.app import App, request_key
+from opagent.cli.budget import limits_said
 from opagent.cli.markdown import Blocks, render
 from opagent.cli.output import clean
 from opagent.cli.prompt import Hooks, session
@@ -32,6 +33,7 @@ COMMANDS = {
     "/cancel": "cancel the turn that runs",
     "/steer": "TEXT: cancel the running turn and begin with this",
     "/queue": "the turns that wait",
+    "/usage": "what may be used here, and what is left",
     "/open-file": "the conversation's file in your editor",
     "/quit": "leave; the agent works on",
 }
@@ -277,6 +279,8 @@ class Chat:
                         [f"{one['id']}  {one['state']:9} {one['text'].splitlines()[0][:80]}" for one in queue]
                         or ["nothing waits"]
                     )
+                case "/usage":
+                    self._say(limits_said(self._ask("budget/show")["limits"]) or ["no budget limits this conversation"])
                 case "/open-file":
                     self._edit()
                 case _:

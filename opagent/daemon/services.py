@@ -172,6 +172,8 @@ class Services:
                     content = as_text(request.params.get("content")).encode("utf-8", "replace")
                     if not await asyncio.to_thread(beneath.write, self._c.workspace.path, relative, content, target):
                         return False
+                    if self._c.current is not None:
+                        self._c.current.watch.wrote(relative, content)
                     result = {}
                 case _:
                     result = await self._create(request.params)

@@ -107,20 +107,29 @@ class Watch:
         if plan != self._plan:
             self._plan, self._idle = plan, 0
 
+    def wrote(self, path: str, content: bytes) -> None:
+        """It had us write a file."""
+        self._advanced([(path, hashlib.sha256(content).hexdigest())])
+
     def called(self, call: Call) -> Verdict | None:
         """What is to be said about this call: the gravest."""
         if call.error:
             self._errors[call.error] += 1
-        if any(state not in self._states for state in call.changed):
-            self._states.update(call.changed)
-            self._same.clear()
-            self._last.clear()
-            self._idle = 0
-        else:
+        if not self._advanced(call.changed):
             self._idle += 1
             self._same[call.print] += 1
             self._last.append(call.print)
         return self._verdict(call)
+
+    def _advanced(self, changed: Sequence[tuple[str, str]]) -> bool:
+        """Whether a file is in a state now that it has not been in; then what was the same before counts no longer."""
+        if self._states.issuperset(changed):
+            return False
+        self._states.update(changed)
+        self._same.clear()
+        self._last.clear()
+        self._idle = 0
+        return True
 
     def _verdict(self, call: Call) -> Verdict | None:
         same, errors = self._same[call.print], self._errors[call.error] if call.error else 0

@@ -36,6 +36,8 @@ def test_a_used_up_budget_is_exit_8_and_the_hint_raises_it(docs: Path) -> None:
     assert "1 of 1 turns" in refused.stderr and f"{docs}/.agent.yaml:3" in refused.stderr
     hint = re.search(r"try: opagent (allow \S+ --answer raise)", refused.stderr)
     assert hint is not None
+    why = run("why", hint[1].split()[1])
+    assert why.returncode == 0 and "1 of 1 turns" in why.stdout
     assert run(*hint[1].split()).returncode == 0
     assert until(lambda: "echo: two" in run("conversations", "show", "--last", cwd=docs).stdout or "echo: two" in files(docs))
 
@@ -131,6 +133,8 @@ def test_the_chat_shows_the_question_and_takes_the_answer(docs: Path) -> None:
     chat.expect("›")
     chat.type("one\r")
     chat.expect("echo: one")
+    chat.type("/usage\r")
+    chat.expect("turns +1 of 1, 0 left")
     chat.type("two\r")
     chat.expect("1 of 1 turns")
     chat.expect(r"1 to 3 \+ Enter")

@@ -97,6 +97,15 @@ def test_looking_around_for_long_without_a_word_is_said_and_stopped() -> None:
     assert [each.kind for each in found] == [Kind.NOTICE, Kind.PAUSE] and found[1].why.startswith("30 calls")
 
 
+def test_a_file_that_we_write_for_it_is_progress_once() -> None:
+    watch = loops.Watch()
+    for number in range(4):
+        assert verdicts([call("make")] * 2, watch) == []
+        watch.wrote("a.py", b"x" * number)
+    watch.wrote("a.py", b"xxx")
+    assert [each.kind for each in verdicts([call("make")] * 9, watch)] == [Kind.NOTICE, Kind.PAUSE]
+
+
 @pytest.mark.parametrize("what", ["said", "planned"])
 def test_a_word_or_a_plan_begins_to_count_anew(what: str) -> None:
     watch = loops.Watch()
