@@ -46,6 +46,10 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "workspace/list": ("", "workspaces: [{workspace, agent, conversations, processes}]"),
     "binding/explain": ("path, agent?, environment?", "workspace, agent, values, capabilities, launch, trust, chain, notices"),
+    "binding/decide": (
+        "path, kind, request, agent?, environment?",
+        "workspace, kind, request, effect, by_rule?, rule, enforcement, reason, layers: [{layer, effect|null, rule, counts}]",
+    ),
     "binding/create": ("path, agent?, template?", "binding (the file that was written)"),
     "trust/show": ("path, agent?, environment?", "path, state, digest, question: [lines], difference?"),
     "trust/grant": ("path, digest, agent?, environment?", "path, state"),
@@ -110,6 +114,17 @@ METHODS: dict[str, tuple[str, str]] = {
         "after (the last seq); then `event` notifications",
     ),
     "events/unsubscribe": ('conversation or "*"', ""),
+    "audit/query": (
+        "conversation?, agent?, kinds?: [kind or fs.*], path?, state?, since?, until? (times, UTC), after? (a number: forwards), "
+        "limit?, exact? (as stored, all of it)",
+        "records: [what the head says + {body (null: purged), link}], more, last (the end of the journal), host",
+    ),
+    "audit/verify": (
+        "heads?: [texts that hold SEQ:LINK]",
+        "rows, purged, head (SEQ:LINK), heads (the chain's own), compared, sealed, broken (null: whole), row (the bad one), host",
+    ),
+    "audit/head": ("seq?", "host, seq, link (of the last row), at_seq (the link of the row asked for; null: there is none)"),
+    "audit/purge": ("conversation, before? (a time, UTC)", "conversation, path, purged (rows)"),
     "approval/list": ("all?, conversation?, hosts? (of connected machines too)", "approvals (with hosts: each with host|null)"),
     "approval/find": ("approval (or its beginning)", "hosts: [name] (connected ones where it waits)"),
     "approval/answer": (

@@ -179,6 +179,7 @@ class Binding:
     conversations: str = "conversations/"
     approvals: Mapping[str, Any] = field(default_factory=dict)
     supervise: Mapping[str, Any] = field(default_factory=dict)
+    notify: Mapping[str, Any] = field(default_factory=dict)  # of the user's own file only
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     host: str | None = None
     chain: tuple[ChainFile, ...] = ()  # nearest first
@@ -294,12 +295,16 @@ class ExitReport:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer of the policy to one request: the rule that won (`file:line`), its layer, and how it is enforced."""
+    """The answer of the policy to one request: the rule that won (`file:line`), its layer, and how it is enforced.
+
+    `pattern`: of the rule as it was written; "" for a default.
+    """
 
     effect: Effect
     rule: str
     layer: str
-    enforcement: str  # os, proxy, acp, advisory
+    enforcement: str = "advisory"  # os, proxy, acp, advisory: policy/enforcement.py
+    pattern: Any = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "OPAGENT_CONFIG_DIR": "where config.yaml and runtimes/ lie (default: $XDG_CONFIG_HOME/opagent, else ~/.config/opagent)",
     "OPAGENT_RUN_DIR": "where the daemon's socket and lock lie (default: run/ in the state, a directory per machine and boot)",
     "OPAGENT_IDLE_EXIT": "seconds without clients and agents after which the daemon leaves (default 900; 0: never)",
+    "OPAGENT_ANCHOR": "who is given heads of the record: some of journald,syslog,program, or none (default: all that are there)",
     "OPAGENT_LOG": "level of the daemon's log: debug, info (default), warning",
     "OPAGENT_PROCESS": "set for every agent: the id of its process; all that it starts carries it and is ended with it",
     "OPAGENT_STATE": "set for every agent: its directory for data that outlives the process",
@@ -227,6 +228,24 @@ def database_blobs(database: Path) -> Path:
     return database.with_name("cas")
 
 
+def audit_key() -> Path:
+    """Seals the heads of the journal."""
+    return state() / "audit.key"
+
+
+def anchor_program() -> Path:
+    """The user's own program that is given each head of the journal."""
+    return config() / "anchor"
+
+
+def journald() -> Path:
+    return Path("/run/systemd/journal/socket")
+
+
+def syslog() -> Path:
+    return Path("/dev/log")
+
+
 def secrets_key() -> Path:
     """With it the journal's fingerprints of secrets are made: they tell nothing to who has the journal alone."""
     return state() / "secrets.key"
@@ -264,6 +283,26 @@ def agent_log(process: str) -> Path:
 def agent_state(workspace: str, runtime: str) -> Path:
     """The directory a runtime keeps its data in, one per workspace and runtime."""
     return state() / "agents" / f"{runtime}-{_digest(workspace)}"
+
+
+def agent_home(workspace: str, runtime: str) -> Path:
+    """What is kept of the home directory that agents of this runtime see in this workspace."""
+    return agent_state(workspace, runtime) / "home"
+
+
+def landlock_home(process: str) -> Path:
+    """The home directory that a program sees where it has no mounts of its own."""
+    return state() / "homes" / process
+
+
+def agent_git(process: str) -> Path:
+    """The `.git` that the agent of a process sees in its workspace."""
+    return state() / "git" / process
+
+
+def sandbox_probe() -> Path:
+    """What the last look at this machine's sandbox found."""
+    return state() / "sandbox.json"
 
 
 def user_config() -> Path:

@@ -84,6 +84,7 @@ def resolve(chain: Sequence[Source], standing: Standing, given: Given) -> Bindin
         conversations=conversations,
         approvals=merge.section("approvals"),
         supervise=merge.section("supervise"),
+        notify=merge.section("notify"),
         sandbox=merge.section("sandbox"),
         host=merge.values.get("host"),
         chain=tuple(chain_file(each, standing) for each in chain),
@@ -114,7 +115,7 @@ def _merge_named(merge: Merge, source: Source, data: Mapping[str, Any]) -> None:
         if key in data:
             value = data[key].rstrip("/") + "/" if key == "conversations" else data[key]
             merge.put(key, value, source.origin(key))
-    for section in ("approvals", "supervise"):
+    for section in ("approvals", "supervise", "notify"):
         for key, value in data.get(section, {}).items():
             merge.put(f"{section}.{key}", units.seconds(value) if key == "timeout" else value, source.origin(section, key))
     for name, role in data.get("roles", {}).items():

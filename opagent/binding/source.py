@@ -120,7 +120,7 @@ def _where_it_may_stand(source: Source) -> Iterator[str]:
     data = source.data
     if not source.own:
         said = "only in your own configuration"
-        for key in ("hardlinks", "secrets"):
+        for key in ("hardlinks", "notify", "secrets"):
             if key in data:
                 yield source.problem((key,), said, of_key=True)
         if "in_file" in data.get("approvals", {}):

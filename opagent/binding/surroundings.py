@@ -78,3 +78,9 @@ def _folds(workspace: str) -> bool:
         return swapped != workspace and os.path.samefile(swapped, workspace)
     except OSError:
         return False
+
+
+def user_secrets() -> dict[str, str]:
+    """What the user's configuration names under `secrets:`. Raises BindingInvalid."""
+    user = _own(paths.user_config(), sources.USER, "/", os.path.expanduser("~"))
+    return dict(user.data.get("secrets", {})) if user is not None else {}

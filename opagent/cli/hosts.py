@@ -37,6 +37,9 @@ def list_(app: App) -> None:
     found = app.ask("host/list")["hosts"]
     rows = [_readable(each) for each in found] if app.out.format == "text" else found
     app.out.records("hosts", rows, _COLUMNS, "no other machine is known")
+    for each in found if app.out.format == "text" else ():
+        if each.get("journal"):
+            app.out.talk(f"{each['name']}: its record went back: {each['journal']}")
 
 
 def _readable(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,12 @@ def _ago(moment: str) -> str:
 
 
 def _hindrance(process: Mapping[str, Any]) -> str:
-    """Where nobody is asked anything, but the draft of the file is not sent, or the next turn waits for something."""
+    """Where nobody is asked anything, but something is to be looked at, or the next turn waits for something.
+
+    An effect of unknown end, a draft that is not sent, a budget that others have reserved.
+    """
+    if process.get("unknown"):
+        return f"{process['unknown']} unknown: opagent audit list --state unknown"
     return "draft not sent" if process.get("not_sent") else str(process.get("stuck") or "")[:60]
 
 

@@ -35,7 +35,8 @@ THINGS = {
     "child": "pid: int, parent: int, command: str",
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
-            "since?: str, why?: str",
+            "since?: str, why?: str, journal?: str",
+    "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
     "used": "name: str, turns: int, wall: number, tool_calls: int, tokens: int, cost: number, currency: str, "
@@ -44,11 +45,14 @@ THINGS = {
     "limit": "metric: str, per: str, scope: str, window: str, limit: number, raised: number, used: number, running: number, "
              "reserved: number, left: number, unit: str, enforcement: str, origin: str, reported?: number|null, "
              "metered?: number|null, question?: str",
+    "entry": "seq: int, at: str, kind: str, host: str, who: object, link: str, body: object|null, obj?: object, "
+             "decision?: object, state?: str, ref?: int, error?: str, ms?: number, conversation?: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
     "file": "path: str, needs_trust: [any], trusted: bool",
     "value": "key: str, value: any, origin: str, enforcement?: str",
-    "capability": "kind: str, default: str, enforcement: str, rules: [rule]",
-    "rule": "effect: str, pattern: str, origin: str",
+    "capability": "kind: str, default: str, enforcement: str, really?: str, reason?: str, rules: [rule]",
+    "rule": "effect: str, pattern: any, origin: str, enforcement: str, really?: str, reason?: str",
+    "word": "layer: str, effect: str|null, rule: str, counts: bool",
 }  # fmt: skip
 _STARTED = "seq: int, host: str, conversation: str, type: str, path: str, workspace: object"
 _TOLD = "seq: int, host: str, conversation: str, type: str, journal: int, turn: str|null, at: str, body: object"
@@ -61,7 +65,9 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "open": (_STARTED, _TOLD, _QUEUED),
     "init": ("binding: str, git: [str]",),
     "explain": ("workspace: str, focus: str, agent: str, trust: str, chain: [file], values: [value], capabilities: [capability], "
-                "launch: object, sandbox: object, notices: [str]",),
+                "launch: object, sandbox: object, notices: [str]",
+                "workspace: str, kind: str, request: str, effect: str, by_rule?: str, rule: str, enforcement: str, reason: str, "
+                "layers: [word]"),
     "trust": ("path: str, state: str, digest: str, question: [str], difference?: str", "records: [record]"),
     "send": (_STARTED, _TOLD, _QUEUED, _STEERED),
     "ps": ("processes: [process], hosts?: [asked]",),
@@ -80,6 +86,12 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "deny": ("approval: approval",),
     "usage": ("usage: [used], hosts?: [asked]",),
     "budget": ("workspace: str, per: str, limits: [limit]",),
+    "audit list": ("records: [entry]", "seq: int, at: str, kind: str, host: str, who: object"),
+    "audit verify": ("rows: int, purged: int, head: str, heads: int, broken: str|null, row: int|null, compared: int, "
+                     "sealed: bool, host: str",),
+    "audit export": ("seq: int, conversation: str|null, n: int|null, kind: str, ref: int|null, head: str, body: str|null, "
+                     "sum: str, link: str",),
+    "audit purge": ("conversation: str, path: str, purged: int",),
     "why": ("id: str, kind: str, state: str, title: str, steps: [step]",),
     "conversations list": ("conversations: [conversation]",),
     "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),
@@ -90,6 +102,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "conversations import": ("sessions: [session]", _CONVERSATION),
     "conversations export": ("conversation: str, title?: str, agent?: str, created?: str, forked_from?: str, turns: [said]",),
     "conversations merge": ("path: str, conflict: bool",),
+    "secrets list": ("secrets: [secret]",),
+    "secrets check": ("secrets: [secret]",),
+    "secrets set": ("name: str",),
+    "secrets forget": ("name: str",),
     "doctor": ("checks: [check]",),
     "daemon start": ("pid: int, version: str, host: str",),
     "daemon status": ("pid: int, version: str, protocol: int, started: str, socket: str, database: str, clients: int, "

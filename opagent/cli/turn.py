@@ -16,7 +16,10 @@ from opagent.errors import BY_CODE, AgentCrashed, BudgetReached, OpAgentError, U
 from opagent.model import OURS, QUESTION, Event, Kind, TurnState
 
 # reasons of a turn's end that are no codes of errors
-_REASONS: dict[str, type[OpAgentError]] = {"crashed": AgentCrashed, "budget": BudgetReached, "loop": WaitingForApproval}
+_REASONS: dict[str, type[OpAgentError]] = {
+    "crashed": AgentCrashed, "memory": AgentCrashed, "processes": AgentCrashed, "budget": BudgetReached, "disk": BudgetReached,
+    "loop": WaitingForApproval,
+}  # fmt: skip
 _TEXT = "the answer + Enter"
 FINAL = {state.value for state in TurnState if state.final}
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opagent import jsonrpc
-from opagent.acp import messages
-from opagent.acp.connection import Connection, Refusal, Reply
+from opagent.acp import messages, pace
+from opagent.acp.connection import Connection, Noise, Refusal, Reply
 from opagent.daemon import inbox
+from opagent.daemon.confinement import Plan
 from opagent.daemon.shared import Shared
 from opagent.errors import AgentFailed, AgentStuck, OpAgentError
-from opagent.model import ExitReport, ProcessId
+from opagent.model import ExitReport
+from opagent.process.privategit import Private
 from opagent.process.supervisor import Launch, Process
 
 OUTBOX_LIMIT = 64 * 2**20  # bytes that may wait for an agent that does not read
@@ -46,8 +48,14 @@ class Role:
 class Agent:
     """A running agent. `session` is the agent's own id, `ready` true once the handshake is over."""
 
-    def __init__(self, ident: ProcessId, generation: int, role: Role, post: Post) -> None:
-        self.id, self.generation, self.role, self._post = ident, generation, role, post
+    def __init__(self, launch: Launch, generation: int, role: Role, post: Post, plan: Plan) -> None:
+        self.id, self.generation, self.role, self._post = launch.id, generation, role, post
+        self.plan, self.box = plan, launch.box  # how firmly it is held, and what it reaches
+        self._launch = launch
+        self.git: Private | None = None  # what it sees of the repository of its workspace
+        self.began = 0  # its last turn, nanoseconds of the wall clock
+        self.scripts: dict[str, str] = {}  # of package.json, as they were before that
+        self.stale = False  # something that was mounted for it is not any more
         self.connection = Connection()
         self.facts = messages.AgentFacts()
         self.ready = False
@@ -58,20 +66,22 @@ class Agent:
         self.process: Process | None = None
         self.last_heard = 0.0  # loop time of the last byte
         self.stopping = False
+        self.hit = ""  # the limit for which it is ended, as a sentence
         self._again: str | None = None  # the session to come back to
         self._settings: list[tuple[str, dict[str, Any]]] = []
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._waiting_bytes = 0
         self._room = asyncio.Semaphore(inbox.UNREAD)
         self._gone = False  # nobody listens any more
+        self.pace, self._slowed = pace.Pace(asyncio.get_running_loop().time()), False
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # ---- process ---------------------------------------------------------------------------------------------------
 
-    async def start(self, launch: Launch, session: str | None, shared: Shared) -> None:
+    async def start(self, session: str | None, shared: Shared) -> None:
         """Spawn and begin the handshake. Raises the errors of `Process.start`."""
         self._again = session
-        self.process = await Process.start(launch)
+        self.process = await Process.start(self._launch)
         self.last_heard = asyncio.get_running_loop().time()
         shared.spawn(self._read(self.process), name=f"reader-{self.id}")
         shared.spawn(self._write(self.process), name=f"writer-{self.id}")
@@ -87,6 +97,7 @@ class Agent:
                 if not self._gone and (incoming := self.connection.receive(data)):
                     await self._room.acquire()
                     self._post(inbox.FromAgent(self.generation, tuple(incoming)))
+                    await self.slow_down(len(incoming))
             if not self._gone:
                 await self._room.acquire()
             self._post(inbox.FromAgent(self.generation, tuple(self.connection.receive(b""))))
@@ -97,6 +108,16 @@ class Agent:
             why = "closed its output"
             report = await (process.wait() if process.ended else process.stop(stdin=0.5, term=2.0, reason=why))
             self._post(inbox.Exited(self.generation, report))
+
+    async def slow_down(self, messages: int) -> None:
+        """Nothing is read for a while from an agent that sends too much; a person is told once."""
+        if wait := self.pace.wait(messages, asyncio.get_running_loop().time()):
+            if not self._slowed:
+                self._slowed = True
+                said = f"the agent sends more than {pace.RATE:,.0f} messages a second: it is slowed down"
+                await self._room.acquire()
+                self._post(inbox.FromAgent(self.generation, (Noise(said, False, b""),)))
+            await asyncio.sleep(wait)
 
     async def _write(self, process: Process) -> None:
         while not process.ended:

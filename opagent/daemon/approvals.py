@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import elicitation
 from opagent.acp.connection import Asked
-from opagent.daemon import inbox
+from opagent.daemon import inbox, recording
 from opagent.daemon.asking import Pause, Question, Said, nobody
 from opagent.errors import AlreadyDecided, ApprovalNotFound, OpAgentError, StoreFailed, Usage
 from opagent.model import (
@@ -244,7 +244,8 @@ class Approvals:
                 waiting.pause.commit(db, self._shared.journal, approval, said)
 
         who = {"human": said.by, "uid": said.where.get("uid"), "via": [said.via]} if said.where else {}
-        drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body, who)]
+        ended = recording.approval_ended(replace(approval, state=state, reason=said.reason))
+        drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body, who), *ended]
         events = await self._shared.journal.append(approval.conversation, drafts, barrier=True, also=change)
         if waiting is not None:
             waiting.conversation.file.take(events)
@@ -253,7 +254,7 @@ class Approvals:
     async def _take_back(self, ident: ApprovalId, reason: str, conversation: Conversation | None = None) -> None:
         def change(db: Any) -> list[Event]:
             taken = rows.take_back(db, ident, reason)
-            return self._shared.journal.put(db, taken.conversation, [voided(taken)])
+            return self._shared.journal.put(db, taken.conversation, [voided(taken), *recording.approval_ended(taken)])
 
         events = await self._shared.database.write(change, barrier=True)
         waiting = self._open.get(ident)

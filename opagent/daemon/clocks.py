@@ -32,7 +32,7 @@ async def late(c: Conversation, what: str) -> None:
         return
     if what == "cancel":
         if c.current is not None:
-            await turns.finish(c, TurnState.CANCELLED, c.current.cancel_reason or "cancelled", "")
+            await turns.finish(c, TurnState.CANCELLED, c.current.cancel_reason or "cancelled", c.current.cancel_sentence)
             await lifecycle.stop(c, inbox.StopAgent(again=False, force=False))
         return
     raise AgentStuck(f"{agent.role.runtime} did not answer {what} in time", "", f"opagent logs {agent.id}")

@@ -28,6 +28,7 @@ from opagent.daemon import (
     stopping,
     turns,
 )
+from opagent.daemon.aftermath import Aftermath
 from opagent.daemon.agent import Agent
 from opagent.daemon.projection import ConversationFile
 from opagent.daemon.redaction import Redaction
@@ -56,6 +57,7 @@ class Conversation:
         self.versions = self.file.versions
         self.bound: tuple[tuple[object, ...], Binding] = (limits.look(workspace.path), workspace.binding)  # what limits a turn
         self.redaction = Redaction(shared.known)
+        self.aftermath = Aftermath(self)
         self.queue: deque[Turn] = deque()
         self.current: turns.Running | None = None
         self.agent: Agent | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opagent import paths
 from opagent.errors import OpAgentError
 from opagent.packages import catalog
+from opagent.process import landlock, probe
 from opagent.watch.observer import POLL, POLL_IDLE, Observer
 from opagent.watch.survey import How
 
@@ -67,7 +68,13 @@ def _supervision() -> dict[str, Any]:
 
 
 def _sandbox() -> dict[str, Any]:
-    return check("sandbox", None, "agents are not confined yet: every rule is advisory, or asked over the protocol (acp)")
+    """Which level agents have here where nobody says another one, and what makes it a firmer one."""
+    able = probe.strict()
+    if able:
+        return check("sandbox", True, f"level strict: {able.program} gives each agent mounts, processes and a network of its own")
+    if landlock.abi():
+        return check("sandbox", None, f"level landlock: inside its workspace nothing holds an agent ({able.why})", able.hint)
+    return check("sandbox", False, f"nothing can confine an agent: only those that come with us run ({able.why})", able.hint)
 
 
 def watching(observer: Observer) -> list[dict[str, Any]]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import limits
-from opagent.errors import OpAgentError
-from opagent.model import Binding, Layer, Origin
+from opagent.daemon import confinement, enforcing, keys, limits, wayout
+from opagent.errors import OpAgentError, Usage
+from opagent.model import Binding, Effect, Layer, Origin
+from opagent.policy import decide, remembering, rules
 from opagent.policy.budget import Metric
-from opagent.policy.decide import BUILT_IN, ENFORCED
+from opagent.policy.decide import BUILT_IN
+from opagent.policy.enforcement import Ground
 
 if TYPE_CHECKING:
     from opagent.daemon.workspace import Workspace
 
 NOT_APPLIED = {
     "tools": "MCP servers are not started yet",
-    "secrets": "secrets are not handed out yet",
     "limits": "limits are shown and not applied yet",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
 }
@@ -35,9 +37,9 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
             for file in binding.chain
         ],
         "values": [_value(workspace, key, value) for key, value in _values(binding)],
-        "capabilities": _capabilities(binding),
+        "capabilities": _capabilities(binding, enforcing.ground(workspace, agent)),
         "launch": _launch(workspace, agent),
-        "sandbox": {"level": "none", "wanted": binding.sandbox.get("level", "auto")},
+        "sandbox": _sandbox(workspace, agent),
         "notices": workspace.notices,
     }
 
@@ -51,7 +53,7 @@ def _values(binding: Binding) -> list[tuple[str, Any]]:
     for number, piece in enumerate(binding.instructions):
         found.append((f"instructions.{number}", piece.file or piece.text))
     found.append(("conversations", binding.conversations))
-    for section in ("approvals", "supervise", "budget", "limits", "sandbox", "tools"):
+    for section in ("approvals", "notify", "supervise", "budget", "limits", "sandbox", "tools"):
         found += [(f"{section}.{key}", value) for key, value in getattr(binding, section).items()]
     if binding.host:
         found.append(("host", binding.host))
@@ -80,48 +82,107 @@ def _origin(binding: Binding, key: str) -> Origin:
     return binding.origins.get(key, Origin("built-in"))
 
 
-def _capabilities(binding: Binding) -> list[dict[str, Any]]:
-    """Each kind with its rules, from the ceilings down the chain, and how they are enforced."""
+def _capabilities(binding: Binding, ground: Ground) -> list[dict[str, Any]]:
+    """Each kind with its rules, from the ceilings down the chain, and how each is enforced."""
     capabilities = binding.capabilities
     layers = [*capabilities.ceilings, *capabilities.defaults, *capabilities.chain]
     return [
         {
             "kind": kind,
             "default": BUILT_IN[kind].word,
-            "enforcement": ENFORCED[kind],
-            "rules": [rule for layer in layers for rule in _rules(layer, kind)],
+            **enforcing.row(kind, BUILT_IN[kind], "", ground),
+            "rules": [rule for layer in layers for rule in _rules(layer, kind, ground)],
         }
         for kind in BUILT_IN
     ]
 
 
-def _rules(layer: Layer, kind: str) -> list[dict[str, Any]]:
+def _rules(layer: Layer, kind: str, ground: Ground) -> list[dict[str, Any]]:
     found = layer.kinds.get(kind)
     if found is None:
         return []
-    rules = []
-    for effect in ("deny", "ask", "allow"):
-        for number, pattern in enumerate(getattr(found, effect)):
-            line = found.lines.get(f"{effect}.{number}")
-            rules.append(
-                {"effect": effect, "pattern": pattern, "origin": f"{layer.file or layer.name}:{line}" if line else layer.name}
-            )
+    said: list[tuple[Effect, Any, str]] = []
+    for effect in (Effect.DENY, Effect.ASK, Effect.ALLOW):
+        said += [(effect, pattern, f"{effect.word}.{number}") for number, pattern in enumerate(getattr(found, effect.word))]
     if found.default is not None:
-        line = found.lines.get("default")
-        origin = f"{layer.file or layer.name}:{line}" if line else layer.name
-        rules.append({"effect": found.default.word, "pattern": "default", "origin": origin})
-    return rules
+        said.append((found.default, "default", "default"))
+    return [
+        {
+            "effect": effect.word,
+            "pattern": pattern,
+            "origin": f"{layer.file or layer.name}:{line}" if (line := found.lines.get(place)) else layer.name,
+            **enforcing.row(kind, effect, "" if place == "default" else pattern, ground),
+        }
+        for effect, pattern, place in said
+    ]
+
+
+def decided(workspace: Workspace, agent: str | None, kind: str, request: str) -> dict[str, Any]:
+    """The answer of `binding/decide`: what becomes of one request, by whose word, and how firmly that holds.
+
+    Raises Usage for an unknown kind and for a request that is none.
+    """
+    if kind not in BUILT_IN:
+        raise Usage(f"no kind of request is called {kind!r}", f"there are {', '.join(BUILT_IN)}", "opagent explain --help")
+    asked = _request(workspace, kind, request)
+    capabilities = workspace.binding.capabilities
+    by_rule = decide.decide(capabilities, kind, asked)
+    decision, reason = enforcing.held(kind, by_rule, enforcing.ground(workspace, agent))
+    said: dict[str, Any] = {
+        "workspace": workspace.path, "kind": kind, "request": request, "effect": decision.effect.word, "rule": decision.rule,
+        "enforcement": decision.enforcement, "reason": reason,
+        "layers": [
+            {"layer": word.layer, "effect": word.effect.word if word.effect is not None else None, "rule": word.rule,
+             "counts": word.counts}
+            for word in decide.words(capabilities, kind, asked)
+        ],
+    }  # fmt: skip
+    if decision.effect is not by_rule.effect:
+        said["by_rule"] = by_rule.effect.word
+    return said
+
+
+def _request(workspace: Workspace, kind: str, text: str) -> Any:
+    """What a person typed, as the policy takes it: a path by where it really leads."""
+    if not text.strip():
+        raise Usage("the request is empty", "", "opagent explain --help")
+    if kind in rules.PATHS:
+        return os.path.realpath(os.path.join(workspace.path, os.path.expanduser(text)))
+    if kind == "exec":
+        return remembering.words_of(text) or _quoted(text)
+    if kind == "agents" and rules.is_directory(text):
+        return os.path.realpath(os.path.join(workspace.path, text))
+    return text
+
+
+def _quoted(text: str) -> tuple[str, ...]:
+    """A command line in quotes as its words; one that only a shell can take apart as what that shell would be given."""
+    if set(text) & set("|&;<>()$`\\\n*?[]{}~#"):
+        return ("sh", "-c", text)
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise Usage("that is no command line", str(error), "opagent explain --help") from error
+
+
+def _sandbox(workspace: Workspace, agent: str | None) -> dict[str, Any]:
+    try:
+        return confinement.shown(workspace, workspace.role_name(agent))
+    except OpAgentError as error:
+        return {"level": "none", "wanted": workspace.loaded.binding.sandbox.get("level", "auto"), "why": str(error)}
 
 
 def _launch(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     """What would be started, or why nothing can be."""
-    said: dict[str, Any] = {"directory": workspace.path, "enforcement": "advisory"}
+    said: dict[str, Any] = {"directory": workspace.path}
     try:
         role = workspace.role_name(agent)
         spec = workspace.runtime(role)
         said |= {"role": role, "runtime": spec.name, "runtime_file": os.path.join(spec.package, "runtime.yaml")}
         said["argv"] = list(workspace.argv(role))
         said["environment"] = sorted({*workspace.binding.capabilities.env, *spec.pass_env, *spec.env})
+        said["network"] = wayout.shown(workspace, role)
+        said["secrets"] = keys.shown(workspace, role)
         workspace.require_trust(agent)
     except OpAgentError as error:
         said["problem"] = {"code": error.code, "message": error.what, "why": error.why, "hint": error.hint}

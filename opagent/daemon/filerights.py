@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opagent import files
+from opagent.daemon import confinement
 from opagent.errors import OpAgentError
+from opagent.process.pins import beneath
+from opagent.process.profile import Level
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
@@ -51,11 +54,11 @@ class Rights:
         return f"human:{os.getuid()}" if self.ticks else "file"
 
 
-def rights(workspace: Workspace, path: str) -> Rights:
-    """For the file of a conversation, and all directories from the workspace down to it."""
+def rights(workspace: Workspace, path: str, confined: bool) -> Rights:
+    """For the file of a conversation, and all directories from the workspace down to it. `confined`: no agent can write it."""
     if problem := strangers(workspace.path, path):
         return Rights(Writer.OTHERS, problem)
-    if agents_write(workspace) and not _accepted_unsandboxed(workspace):
+    if not confined and not _accepted_unsandboxed(workspace):
         return Rights(Writer.AGENTS, "no sandbox keeps agents from writing this file")
     return Rights(Writer.PERSON)
 
@@ -78,12 +81,20 @@ def now(conversation: Conversation) -> Rights:
         workspace = conversation.shared.look_again(conversation.record)
     except OpAgentError as error:
         return Rights(Writer.OTHERS, str(error))
-    return rights(workspace, conversation.record.path)
+    return rights(workspace, conversation.record.path, not agents_write(conversation, workspace))
 
 
-def agents_write(workspace: Workspace) -> bool:
-    """Whether an agent that runs in the workspace can write its conversations. The sandbox will say no, where there is one."""
-    return True
+def agents_write(conversation: Conversation, workspace: Workspace) -> bool:
+    """Whether an agent that runs anywhere can write the file, or the one that would be started for it could."""
+    path, running = os.path.realpath(conversation.record.path), conversation.shared.running
+    if confinement.writes(((agent.plan, agent.box) for agent in running), path):
+        return True
+    try:
+        strict = confinement.plan(workspace, conversation.role).level is Level.STRICT
+    except OpAgentError:
+        return False  # none can be started
+    folder = os.path.realpath(os.path.join(workspace.path, workspace.binding.conversations))
+    return not (strict and beneath(os.path.dirname(path), folder))
 
 
 def _accepted_unsandboxed(workspace: Workspace) -> bool:

@@ -31,7 +31,7 @@ _PROCESS: dict[str, Any] = {
     "conversation": str, "path": str, "workspace": str, "agent": str, "runtime": str, "state": str, "since": str, "queued": int,
     "restarts": int, "sentence": str, "id": str | _NULL, "pid": int | _NULL, "turn": str | _NULL, "?memory": int,
     "?cpu": int | float, "?processes": int, "?uptime": int | float, "?draft": str, "?not_sent": str, "?stuck": str,
-    "?waiting_for": [str], "?ports": [int],
+    "?unknown": int, "?waiting_for": [str], "?level": str | _NULL, "?ports": [int],
     "?children": [{"pid": int, "parent": int, "command": str}],
 }  # fmt: skip
 _APPROVAL: dict[str, Any] = {

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import control, paths
-from opagent.daemon import adoption, doctor, forks, inbox, newcomers, pauses, reports, spending, whereabouts
+from opagent.daemon import adoption, doctor, effects, forks, inbox, newcomers, pauses, recording, reports, whereabouts
 from opagent.daemon.approvals import voided
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
+from opagent.daemon.heads import Heads
+from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
-from opagent.daemon.network import Network, Usage
+from opagent.daemon.network import Network
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
 from opagent.daemon.watching import Watching
@@ -29,8 +31,8 @@ from opagent.daemon.workspace import Workspace
 from opagent.document.names import file_name, new_conversation
 from opagent.errors import Conflict, ConversationNotFound, Denied, NotFound, OpAgentError, ProcessNotFound
 from opagent.model import Conversation as Record
-from opagent.model import ConversationId, Kind, ProcessId, ProcessState, Turn, TurnState
-from opagent.process import tree
+from opagent.model import ConversationId, Kind, ProcessState, Turn, TurnState
+from opagent.process import probe, tree
 from opagent.store import conversations as rows
 from opagent.store import processes as process_rows
 from opagent.store import recovery
@@ -64,11 +66,11 @@ class Host:
         self._consumers: dict[ConversationId, asyncio.Task[None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
         shared.network = Network(shared)
-        shared.network.metered = self._metered
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
         shared.held = lambda conversation: self.server.held(conversation)
+        shared.beside = self._beside
         shared.store_refuses = lambda conversation: self.server.interrupt(conversation)
         self.watching = Watching(self)
         self.own = Own()
@@ -78,6 +80,7 @@ class Host:
             log.warning("%s", notice)
         self.mirrors = Mirrors(self)
         self.links = Links(self)
+        self.heads = Heads(self)
 
     @classmethod
     def open(cls, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> Host:
@@ -118,7 +121,7 @@ class Host:
         live = self.database.read(process_rows.live)
         for row in live:
             await tree.kill_leftover(row.pid, int(row.started), row.boot)
-        await tree.sweep([row.id for row in live if row.boot == self.boot])
+        await tree.sweep([*(row.id for row in live if row.boot == self.boot), *self.database.read(effects.commands)])
         behind = await self.database.write(self._settle, barrier=True)
         pauses.reopen(self)
         queued = self.database.read(lambda db: turn_rows.unfinished(db))
@@ -134,7 +137,12 @@ class Host:
                         await self._refuse_left(turn, error)
         self._keepers.append(self.shared.spawn(self._keep_house(), "housekeeping"))
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
+        self._keepers.append(self.shared.spawn(self.heads.keep(), "heads"))
+        self._keepers.append(self.shared.spawn(Holding(self).run(), "limits"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))
+        self.shared.spawn(
+            asyncio.to_thread(probe.strict), "what the sandbox can do here"
+        )  # asked again and again, without a wait
         self.shared.spawn(newcomers.since_last_time(self), "saves since the last daemon")
         self.shared.spawn(self.mirrors.resume(), "mirrors")
 
@@ -148,12 +156,16 @@ class Host:
     def _settle(self, db: Any) -> list[ConversationId]:
         """Rows and events together: a turn is never interrupted without its event. Gives whose files may be behind."""
         behind = recovery.left_open(db)
+        lost = effects.lost(self.journal, db)
         found = recovery.recover(db, timestamp())
+        effects.tell(self.journal, db, lost)
         for turn in found.turns:
             body = {"state": "interrupted", "message": turn.message, "reason": "daemon", "sentence": "the daemon stopped"}
             self.journal.put(db, turn.conversation, [Draft(Kind.TURN_STATE, turn.id, body)])
         for approval in found.approvals:
-            self.journal.put(db, approval.conversation, [voided(approval)])
+            self.journal.put(db, approval.conversation, [voided(approval), *recording.approval_ended(approval)])
+        for process in found.processes:
+            self.journal.put(db, process.conversation, [recording.left(process)])
         self.journal.put(db, None, [Draft(AuditKind.DAEMON_START)])
         return list(dict.fromkeys([*behind, *(turn.conversation for turn in found.turns)]))
 
@@ -180,7 +192,9 @@ class Host:
             await conversation.file.close()
         await self.shared.network.close()
         self.shared.ownership.release()
+        await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
+        await self.heads.take()
         await self.database.close()
 
     async def _keep_house(self) -> None:
@@ -198,6 +212,11 @@ class Host:
                 continue
             if now - conversation.idle_since > conversation.workspace.idle_stop(conversation.role):
                 conversation.post(inbox.StopAgent(again=False, force=False, idle=True))
+
+    def _beside(self, one: Conversation) -> list[str]:
+        """The other conversations that have a turn in the workspace of one."""
+        others = (c for c in self.conversations.values() if c is not one and c.record.workspace == one.record.workspace)
+        return [c.record.id for c in others if c.current is not None]
 
     def _limit_idle(self, _: Conversation) -> None:
         idle = [c for c in self.conversations.values() if c.agent is not None and c.agent.ready and not c.busy]
@@ -358,11 +377,6 @@ class Host:
         if last is None:
             raise ProcessNotFound(f"no process of {conversation.record.id} has run yet", hint="opagent ps -a")
         return last.id
-
-    def _metered(self, process: ProcessId, usage: Usage) -> None:
-        """What the proxy read of one response to an agent."""
-        if (found := self.conversations.get(usage.conversation)) is not None:
-            self.shared.spawn(spending.metered(self.shared, found, {"input": usage.input, "output": usage.output}), "metered")
 
     def refuse_agents(self, client: Client) -> None:
         """A person's word must not come from what an agent started. Raises Denied."""

@@ -109,10 +109,25 @@ async def values(workspace: Workspace, wanted: list[Key]) -> dict[str, str]:
     found = {}
     for key in wanted:
         if not key.source:
-            why = f"{key.origin} wants {key.said}, and {paths.user_config()} has no such name under `secrets:`"
-            raise NotFound(f"the secret {key.name} is not there", why, f"$EDITOR {shlex.quote(str(paths.user_config()))}")
+            hint = f"$EDITOR {shlex.quote(str(paths.user_config()))}"
+            raise NotFound(f"the secret {key.name} is not there", _unknown(key), hint)
         found[key.name] = await sources.fetch(key.source, workspace.client_environment)
     return found
+
+
+def shown(workspace: Workspace, role: str) -> list[dict[str, str]]:
+    """What `explain` says of each; no source is asked. Raises NotFound, RuntimeInvalid."""
+    return [
+        {
+            "name": key.name, "from": key.said, "origin": key.origin, "how": key.how, "enforcement": key.enforcement,
+            **({} if key.source else {"problem": _unknown(key)}),
+        }
+        for key in keys(workspace, role)
+    ]  # fmt: skip
+
+
+def _unknown(key: Key) -> str:
+    return f"{key.origin} wants {key.said}, and {paths.user_config()} has no such name under `secrets:`"
 
 
 def token() -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opagent.daemon import gestures, inbox, standing, turns
+from opagent.daemon import aftercare, confinement, gestures, inbox, recording, standing, turns
 from opagent.daemon.agent import Agent
-from opagent.daemon.network import Way, wants
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
 from opagent.model import ExitReport, ProcessState, Turn, TurnState
 from opagent.process.states import GiveUp, Happening, Restart, Stay, after_exit
+from opagent.store.effects import State
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
@@ -26,7 +27,7 @@ AGAIN = 2.0  # seconds until something is tried again that the store did not tak
 
 def outdated(c: Conversation, agent: Agent, turn: Turn) -> bool:
     """Whether a turn needs another process: another agent's, with another model, or with a session of its own."""
-    return bool(c.retold and not agent.fresh) or turn.agent != c.guest or c.model != c.file.subject.settings.model
+    return bool(c.retold and not agent.fresh) or agent.stale or turn.agent != c.guest or c.model != c.file.subject.settings.model
 
 
 async def start_for(c: Conversation, turn: Turn) -> None:
@@ -51,23 +52,35 @@ async def start(c: Conversation) -> None:
     c.see(c.shared.look_again(speaker))  # the binding, and whether it may act, at this moment
     ident = c.shared.new_process()
     launch, role = c.workspace.launch(ident, speaker)
+    plan = await asyncio.to_thread(confinement.plan, c.workspace, speaker.agent)
+    spec = c.workspace.runtime(speaker.agent)
+    confined = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
+    launch = await c.shared.network.attach(c, confined.launch)
     role = replace(role, model=role.model or await gestures.model(c) or None)
-    launch = await c.shared.network.attach(c, ident, launch, Way.PORT if wants(c.workspace, c.role) else Way.OPEN)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
-    agent = c.agent = Agent(ident, c.generation, role, c.post)
-    await c.shared.process_starts(agent, speaker)
+    agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
+    agent.git, agent.scripts = confined.git, confined.scripts
+    c.shared.running.add(agent)
+    act = recording.spawn(c, agent, launch, speaker.agent)
+    spawn = await c.shared.process_starts(agent, speaker, act, recording.under(c, c.workspace))
     c.starts.append(c.shared.clock())
-    await agent.start(launch, speaker.acp_session, c.shared)
+    try:
+        await agent.start(speaker.acp_session, c.shared)
+    except OpAgentError as error:
+        await c.shared.effects.end(spawn, act, State.FAILED, error=str(error))
+        raise
     c.services = Services(c, agent) if role.services else None
-    await c.shared.process_started(agent)
+    await c.shared.process_started(agent, act, spawn)
 
 
 async def exited(c: Conversation, report: ExitReport) -> None:
     """The agent ended by itself: the turn is marked, the rule says whether and when it starts again."""
-    runtime = c.agent.role.runtime if c.agent else c.role
+    runtime, hit = (c.agent.role.runtime, c.agent.hit) if c.agent else (c.role, "")
     await _forget(c, report)
     said = (report.stderr_tail.strip().splitlines() or [""])[-1][:300]
     sentence = f"{runtime} ended: {report.sentence()}" + (f"; it said: {said}" if said else "")
+    if hit:
+        sentence = f"{runtime} was ended: {hit}"
     match after_exit(report, c.starts, c.shared.clock(), c.workspace.restart_policy, c.shared.chance()):
         case Restart(delay, history):
             c.restarts += 1
@@ -80,7 +93,8 @@ async def exited(c: Conversation, report: ExitReport) -> None:
         case Stay():
             await c.move(Happening.ENDED, sentence)
     if c.current is not None:
-        await turns.finish(c, TurnState.INTERRUPTED, "crashed", sentence, f"opagent logs {c.record.id}")
+        reason, hint = (report.reason, f"opagent explain {shlex.quote(c.workspace.path)}") if hit else ("crashed", "")
+        await turns.finish(c, TurnState.INTERRUPTED, reason, sentence, hint or f"opagent logs {c.record.id}")
     c.post(inbox.Look())
 
 
@@ -157,6 +171,8 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
     if agent is not None:
         agent.forget()
         c.shared.network.detach(agent.id)
+        c.shared.running.discard(agent)
+        await asyncio.to_thread(aftercare.forget, agent)
         c.gone.append((agent, report))
     await _bury(c)
 
@@ -166,5 +182,5 @@ async def _bury(c: Conversation) -> None:
     while c.gone:
         agent, report = c.gone[0]
         await c.shared.approvals.void(agent.id, "agent ended")
-        await c.shared.process_ended(agent, report)
+        await c.shared.process_ended(agent, report, recording.exited(agent, c.role, report), c.record.id)
         c.gone.pop(0)

@@ -13,6 +13,7 @@ from opagent import control, paths
 from opagent.binding import making
 from opagent.daemon import (
     answering,
+    auditing,
     doctor,
     explain,
     fleet,
@@ -31,8 +32,9 @@ from opagent.daemon import (
 from opagent.daemon.params import Params, environment, maybe, number, place, placed, text, wanted
 from opagent.daemon.server import Client
 from opagent.daemon.workspace import Workspace
-from opagent.errors import ConversationNotFound, NotTrusted, Usage
+from opagent.errors import Conflict, ConversationNotFound, NotTrusted, Usage
 from opagent.model import Trust, Turn, TurnId
+from opagent.store import audit
 from opagent.store import conversations as conversation_rows
 from opagent.store import trust as trust_rows
 from opagent.store import turns as turn_rows
@@ -99,6 +101,11 @@ async def workspace_list(host: Host, client: Client, params: Params) -> Result:
 async def binding_explain(host: Host, client: Client, params: Params) -> Result:
     workspace = await _resolved(host, params)
     return explain.explained(workspace, maybe(params, "agent"))
+
+
+async def binding_decide(host: Host, client: Client, params: Params) -> Result:
+    workspace = await _resolved(host, params)
+    return explain.decided(workspace, maybe(params, "agent"), text(params, "kind"), text(params, "request"))
 
 
 async def binding_create(host: Host, client: Client, params: Params) -> Result:
@@ -191,6 +198,9 @@ async def conversation_text(host: Host, client: Client, params: Params) -> Resul
 
 async def conversation_rebuild(host: Host, client: Client, params: Params) -> Result:
     conversation = await host.found(wanted(params))
+    if host.database.read(lambda db: audit.was_purged(db, conversation.record.id)):
+        why = "contents of its log were purged: a file made from it would lack what yours still holds"
+        raise Conflict(f"{conversation.record.id} cannot be rebuilt", why, "opagent audit list --kind audit.purge")
     done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     conversation.post(inbox.Project(anew=True, done=done))  # the consumer may be writing this very file
     saved = await done
@@ -342,11 +352,11 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-_ELSEWHERE = mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS  # what other modules have
+_ELSEWHERE = auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS  # of other modules
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,
-    "binding/explain": binding_explain, "binding/create": binding_create,
+    "binding/explain": binding_explain, "binding/decide": binding_decide, "binding/create": binding_create,
     "trust/show": trust_show, "trust/grant": trust_grant, "trust/deny": trust_deny,
     "trust/revoke": trust_revoke, "trust/list": trust_list,
     "conversation/list": conversation_list, "conversation/create": conversation_create,

@@ -2,7 +2,7 @@
 
     launch = await shared.network.attach(conversation, ident, launch)     # before the spawn; `detach(ident)` after the end
     shared.network.refuse(ident, "the budget is used up")                 # "" lets it go on
-    shared.network.metered = lambda agent, usage: ...                     # what each answer of a model cost
+    shared.network.metered = lambda agent, usage: ...                     # what each answer of a model cost; it is counted
 
 Without the proxy nothing goes out: the agent's socket leads nowhere, and its network is its own.
 (Design: security.md, "Network".)
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import json
 import logging
 import os
@@ -23,14 +22,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from opagent import files, paths
-from opagent.daemon import connecting, keys
+from opagent.daemon import connecting, keys, spending, wayout
 from opagent.daemon.connecting import Wanted
+from opagent.daemon.wayout import Way
 from opagent.errors import AgentFailed, OpAgentError
 from opagent.jsonline import encode_line
 from opagent.launch import module
 from opagent.model import ConversationId, ProcessId
-from opagent.policy.decide import named_by_user
-from opagent.policy.rules import split_host
 from opagent.process import relay
 from opagent.process.secrets import fingerprint
 from opagent.process.supervisor import Launch, Process
@@ -38,22 +36,12 @@ from opagent.process.supervisor import Launch, Process
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.shared import Shared
-    from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 READY_WITHIN = 10.0  # seconds
 AGAIN = (0.02, 0.1, 0.5)  # seconds until it is started again, the last for ever
 _PASSED = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "LOCALDOMAIN", "RES_OPTIONS", "OPAGENT_TEST_ID")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class Way(enum.Enum):
-    """How an agent comes to the proxy."""
-
-    RELAY = "relay"  # it has a network of its own, and in it nothing but a relay
-    PORT = "port"  # it shares the network of this machine: the proxy is where it is told to go (advisory)
-    OPEN = "open"  # nothing holds it: the proxy only puts secrets in
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +65,8 @@ class Guest:
     services: Mapping[str, Any]
     keys: Mapping[str, tuple[keys.Key, str]]  # with their fingerprints
     answers: connecting.Answers = field(default_factory=connecting.Answers)
+    around: tuple[str, ...] = ()  # what stands before the argv of a program in a box like the agent's
+    variables: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -99,12 +89,16 @@ class Network:
         self._open: dict[int, tuple[Guest, Wanted]] = {}  # what was allowed and is not over
         self._deciding: dict[int, asyncio.Task[None]] = {}
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self.metered: Callable[[ProcessId, Usage], None] = lambda agent, usage: None
+        self.metered: Callable[[ProcessId, Usage], None] = self._count
+
+    def _count(self, agent: ProcessId, usage: Usage) -> None:
+        said = {"input": usage.input, "output": usage.output}
+        self._shared.spawn(spending.metered(self._shared, self._guests[agent].conversation, said), "metered")
 
     # ---- agents ----------------------------------------------------------------------------------------------------------
 
-    async def attach(self, c: Conversation, ident: ProcessId, launch: Launch, way: Way) -> Launch:
-        """The launch with the way out and the secrets of its agent.
+    async def attach(self, c: Conversation, launch: Launch) -> Launch:
+        """The launch, which has its box, with the way out and the secrets of its agent.
 
         Raises NotFound, Denied (a secret), AgentFailed (no proxy).
         """
@@ -113,20 +107,27 @@ class Network:
         self._shared.known.keep({value: name for name, value in found.items()})
         by_proxy = {key.name: key for key in wanted if key.variable}
         env = {**launch.env, **{name: value for name, value in found.items() if name not in by_proxy}}
-        if way is Way.OPEN and not by_proxy:
+        way = wayout.way(launch, c.workspace, c.role)
+        if way is Way.NONE or (way is Way.OPEN and not by_proxy):
             return replace(launch, env=env)
-        secret = keys.fingerprint_key()
-        token = keys.token()
+        secret, token = keys.fingerprint_key(), keys.token()
         marks = {name: (key, fingerprint(secret, found[name])) for name, key in by_proxy.items()}
-        services = {name: key.service(found[name]) for name, key in by_proxy.items()}
-        guest = Guest(ident, c, token, services, marks)
+        guest = Guest(launch.id, c, token, {name: key.service(found[name]) for name, key in by_proxy.items()}, marks)
         await self._admit(guest)
         door = f"127.0.0.1:{relay.PORT if way is Way.RELAY else self._port}"
         for name, key in by_proxy.items():
             env |= {name: token, key.variable: f"http://{door}/-/{name}"}
         if way is not Way.OPEN:
-            env |= _variables(f"http://{'' if way is Way.RELAY else f'opagent:{token}@'}{door}", c.workspace)
-        return replace(launch, env=env)
+            guest.variables = wayout.variables(f"http://{'' if way is Way.RELAY else f'opagent:{token}@'}{door}", c.workspace)
+            env |= guest.variables
+        inside = await asyncio.to_thread(wayout.through, replace(launch, env=env), c.workspace, self._port)
+        guest.around = inside.argv[: len(inside.argv) - len(launch.argv)]
+        return inside
+
+    def also(self, ident: ProcessId, argv: tuple[str, ...], env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """A command that an agent runs through us, in a box like its own: with the agent's way out."""
+        guest = self._guests.get(ident)
+        return (argv, dict(env)) if guest is None else ((*guest.around, *argv), {**env, **guest.variables})
 
     async def _admit(self, guest: Guest) -> None:
         files.private_directory(paths.agent_sockets(guest.id))
@@ -266,23 +267,3 @@ class Network:
         guest, wanted = self._open.pop(said["id"], (None, None))
         if guest is not None and wanted is not None:
             self._shared.spawn(connecting.over(guest.conversation, wanted, said), "net.connect")
-
-
-def wants(workspace: Workspace, role: str) -> bool:
-    """Whether its agent gets a way out: its runtime names hosts or a model, or for a stranger's a rule speaks of hosts."""
-    spec, capabilities = workspace.runtime(role), workspace.binding.capabilities
-    if spec.network or spec.model:
-        return True
-    said = [layer.kinds.get("network") for layer in (*capabilities.defaults, *capabilities.chain)]
-    return not workspace.comes_with_us(role) and any(rules is not None and (rules.allow or rules.ask) for rules in said)
-
-
-def _variables(door: str, workspace: Workspace) -> dict[str, str]:
-    """What programs look at for a proxy; Node from 24 on only when it is told to.
-
-    An agent's own servers are on its own loopback, unless the user's configuration lets it reach those of this machine.
-    """
-    names = ("http_proxy", "https_proxy", "all_proxy")
-    ours = {split_host(text)[0] for text in named_by_user(workspace.binding.capabilities)}
-    said = {**dict.fromkeys(names, door), "no_proxy": ",".join(each for each in LOOPBACK if each not in ours)}
-    return {**said, **{name.upper(): value for name, value in said.items()}, "NODE_USE_ENV_PROXY": "1"}

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opagent import control, files, paths
+from opagent.daemon import confinement
 from opagent.document import draft
 from opagent.errors import FileRefused, ProcessNotFound
 from opagent.model import Conversation as Record
 from opagent.model import ConversationId, ProcessState
 from opagent.process import table
 from opagent.store import conversations as conversation_rows
+from opagent.store import effects
 from opagent.store import turns as turn_rows
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _PAGE_BYTES = 4 * 2**20  # a frame holds 16 MiB
 def opened(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     """The answer of `workspace/open`: what would be started here."""
     role = workspace.role_name(agent)
+    plan = confinement.plan(workspace, role)
     return {
         "workspace": workspace.path,
         "focus": workspace.focus,
@@ -38,8 +41,9 @@ def opened(workspace: Workspace, agent: str | None) -> dict[str, Any]:
         "argv": list(workspace.argv(role)),
         "conversations": workspace.binding.conversations,
         "trust": workspace.trust.value,
-        "enforcement": "advisory",
-        "notices": workspace.notices,
+        "level": plan.level.value,
+        "enforcement": plan.enforcement,
+        "notices": [*workspace.notices, *([plan.notice] if plan.notice else [])],
     }
 
 
@@ -129,7 +133,8 @@ def process(host: Host, found: Conversation) -> dict[str, Any]:
     waiting = host.shared.approvals.waiting_for(found.record.id)
     body: dict[str, Any] = {
         "id": agent.id if agent else None,
-        "pid": agent.process.pid if agent and agent.process else None,
+        "pid": agent.process.program if agent and agent.process else None,
+        "level": agent.plan.level.value if agent else None,
         "conversation": found.record.id,
         "path": found.record.path,
         "workspace": found.record.workspace,
@@ -148,6 +153,8 @@ def process(host: Host, found: Conversation) -> dict[str, Any]:
         body |= {"draft": "not sent", "not_sent": found.standing.refused}
     if found.stuck:
         body["stuck"] = found.stuck
+    if lost := host.database.read(lambda db: effects.left_unknown(db, found.record.id)):
+        body["unknown"] = lost
     if waiting:
         body["waiting_for"] = list(waiting)
     elif running and running.stalled:

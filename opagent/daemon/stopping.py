@@ -56,6 +56,8 @@ async def look(c: Conversation) -> None:
         return
     running.pause = OverBudget(hit.limit, hit.used, limits.currency(limits.binding(c)))
     await c.append([_audit(running.turn, hit, c.role)])
+    if c.agent is not None:
+        c.shared.network.refuse(c.agent.id, "the budget is used up")
     await turns.cancel(c, pauses.BUDGET)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import messages
 from opagent.acp.connection import Asked, Refusal, Update
-from opagent.daemon import inbox, pauses, questions, spending, standing
+from opagent.daemon import aftercare, granted, inbox, pauses, questions, spending, standing
 from opagent.daemon.asking import Pause
 from opagent.daemon.attachments import attached
 from opagent.daemon.spending import Account
@@ -27,8 +27,10 @@ from opagent.store import turns as rows
 from opagent.store.events import Draft
 
 if TYPE_CHECKING:
+    from opagent.daemon.aftermath import Acts
     from opagent.daemon.asking import Question
     from opagent.daemon.conversation import Conversation
+    from opagent.daemon.effects import Act
 
 CANCEL_WITHIN = 10.0  # seconds an agent has to end a cancelled turn
 _LOOKED_BACK = 50  # turns
@@ -64,7 +66,10 @@ class Running:
     held: list[tuple[Asked, Question]] = field(default_factory=list)  # asked after too many others: nobody sees them yet
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
+    granted: dict[str, list[tuple[int, Act]]] = field(default_factory=dict)  # by tool call: the records of what we said yes to
+    reported: list[tuple[str, str]] = field(default_factory=list)  # of these, the calls that ended, and how
     cancel_reason: str | None = None
+    cancel_sentence: str = ""
     stalled: bool = False
     account: Account | None = None
     watch: loops.Watch = field(default_factory=loops.Watch)
@@ -122,6 +127,7 @@ async def begin(c: Conversation, turn: Turn) -> None:
     try:
         current.account = account = Account.open(c, running)
         c.shared.ownership.take(c.workspace.path)
+        c.aftermath.begin()
         if agent.fresh:
             c.retold, c.versions.forgot = "", False  # it is told what stands in the file
         await standing.tell(c)
@@ -142,8 +148,12 @@ async def begin(c: Conversation, turn: Turn) -> None:
         c.post(inbox.Look())  # another turn was faster: look again at what it leaves
         return
     c.shared.accounts.started(c.record.id, account)
+    c.shared.network.refuse(agent.id, "")
     await pauses.withdraw(c, "the conversation went on")
     blocks = await _blocks(c, turn, agent.fresh)
+    await aftercare.before(c)
+    await c.shared.turn_begins(c)
+    await c.aftermath.ready()
     current.number = agent.request("session/prompt", messages.prompt(agent.session, blocks))
     agent.last_heard = c.shared.clock()
     if drafts := collect(c.current, c.take_early()):
@@ -238,6 +248,8 @@ def _other(running: Running, kind: Kind, body: dict[str, Any]) -> dict[str, Any]
             if (verdict := running.watch.called(loops.read(known))) is not None:
                 running.verdicts.append(verdict)
             running.calls[body["id"]] = {key: known[key] for key in ("id", "title", "kind", "status") if key in known}
+            if body["id"] in running.granted:
+                running.reported.append((body["id"], known["status"]))
         return changed
     if kind is Kind.USAGE:
         running.usage.update(body)
@@ -257,7 +269,7 @@ async def ended(c: Conversation, number: int, result: Mapping[str, Any]) -> None
     state, word = _STOPS.get(reason, (TurnState.DONE, None))
     if running.cancel_reason is not None:
         state, word = TurnState.CANCELLED, running.cancel_reason
-    await finish(c, state, word, _SENTENCES.get(reason, ""))
+    await finish(c, state, word, running.cancel_sentence or _SENTENCES.get(reason, ""))
 
 
 async def refused(c: Conversation, number: int, refusal: Refusal) -> None:
@@ -266,7 +278,7 @@ async def refused(c: Conversation, number: int, refusal: Refusal) -> None:
     if running is None or running.number != number:
         return
     if running.cancel_reason is not None:
-        await finish(c, TurnState.CANCELLED, running.cancel_reason, "")
+        await finish(c, TurnState.CANCELLED, running.cancel_reason, running.cancel_sentence)
     elif refusal.code == messages.AUTH_REQUIRED and c.agent is not None:
         error = c.agent.signed_out(refusal)
         await finish(c, TurnState.FAILED, error.code, str(error), error.hint)
@@ -282,8 +294,12 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
     if running.pause is not None and state is TurnState.CANCELLED:
         sentence, hint = await pauses.put(c, running.turn, running.pause)
     await spending.closing(c)
+    await granted.reported(c, running)
+    await granted.unheard(c, running)
+    await aftercare.after(c)
     turn = replace(running.turn, state=state, ended_at=c.shared.now(), reason=reason, usage=running.usage)
-    await _end(c, turn, sentence, hint, running.account)
+    _, acts = await c.aftermath.end(turn)
+    await _end(c, turn, sentence, hint, acts, running.account)
     c.current = None  # not before it is committed: the store may refuse, and then it is tried again
     c.shared.accounts.ended(c.record.id)
     if c.agent is not None:
@@ -292,6 +308,8 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
             await c.move(Happening.ANSWERED)
     c.idle_since = c.shared.clock()
     c.shared.conversation_idle(c)
+    if c.agent is not None and c.agent.stale:
+        c.post(inbox.StopAgent(again=False, force=False, idle=True))  # what it should not write lies open to it
     c.post(inbox.Look())
 
 
@@ -302,13 +320,14 @@ async def end_queued(c: Conversation, turn: Turn, state: TurnState, reason: str,
     await _end(c, replace(turn, state=state, ended_at=c.shared.now(), reason=reason), sentence, hint)
 
 
-async def _end(c: Conversation, turn: Turn, sentence: str, hint: str, account: Account | None = None) -> None:
+async def _end(c: Conversation, turn: Turn, sentence: str, hint: str, acts: Acts = (), account: Account | None = None) -> None:
     body: dict[str, Any] = {"state": turn.state.value, "message": turn.message, "usage": dict(turn.usage)}
     body |= {key: value for key, value in {"reason": turn.reason, "sentence": sentence, "hint": hint}.items() if value}
     spent, used = account.settlement(turn, c.shared.clock()) if account is not None else ([], None)
 
     def change(db: Any) -> None:
         rows.update(db, turn)
+        c.aftermath.record(db, acts)
         if account is not None and used is not None:
             ledger.end(db, account.place, used, turn.ended_at or c.shared.now())
 
@@ -325,7 +344,7 @@ async def cancel(c: Conversation, reason: str) -> None:
         return
     running.cancel_reason = reason
     if agent is None or agent.session is None:
-        await finish(c, TurnState.CANCELLED, reason, "")
+        await finish(c, TurnState.CANCELLED, reason, running.cancel_sentence)
         return
     agent.notify("session/cancel", {"sessionId": agent.session})
     await questions.withdraw(c, running)

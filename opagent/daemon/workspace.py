@@ -14,9 +14,10 @@ from typing import Any
 from opagent import files, paths
 from opagent.acp.permission import Permission
 from opagent.binding import load
+from opagent.daemon import claims
 from opagent.daemon.agent import Role
 from opagent.daemon.runtimes import Runtimes, nearest
-from opagent.errors import AgentFailed, FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
+from opagent.errors import FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
 from opagent.model import Binding, Conversation, Decision, Effect, Layer, ProcessId, RuntimeSpec, Trust, TrustRecord
 from opagent.packages import catalog
 from opagent.policy import rules
@@ -158,7 +159,6 @@ class Workspace:
     def launch(self, process: ProcessId, conversation: Conversation) -> tuple[Launch, Role]:
         """What to start for a conversation. Raises NotTrusted, RuntimeNotInstalled, NotFound, AgentFailed."""
         self.require_trust(conversation.agent)
-        self._require_no_sandbox()
         spec = self.runtime(conversation.agent)
         role = load.role(self.binding, conversation.agent, self.loaded.runtimes)
         files.private_directory(paths.agent_state(self.path, spec.name))
@@ -177,12 +177,6 @@ class Workspace:
             comes_back=spec.quirks.get("load") is not False,
         )
         return launch, session
-
-    def _require_no_sandbox(self) -> None:
-        level = str(self.binding.sandbox.get("level", "auto"))
-        if level not in ("auto", "off"):
-            origin = self.binding.origins.get("sandbox.level")
-            raise AgentFailed(f"the sandbox level {level} is required and not available yet", f"by {origin}", "opagent doctor")
 
     def _own(self, conversation: Conversation) -> dict[str, Any]:
         """`_meta.opagent` of a session: what our own runtimes keep to by themselves."""
@@ -232,7 +226,11 @@ class Workspace:
 
     # ---- policy ----------------------------------------------------------------------------------------------------------
 
-    def decide(self, kind: str, request: str) -> Decision:
+    def absolute(self, path: str) -> str:
+        """Of what an agent names."""
+        return os.path.normpath(os.path.join(self.path, path))
+
+    def decide(self, kind: str, request: str | tuple[str, ...]) -> Decision:
         return decide(self.binding.capabilities, kind, request)
 
     @functools.cached_property
@@ -240,18 +238,21 @@ class Workspace:
         """A digest of everything that decides here, every layer: an answer that is remembered holds while it is the same."""
         return hashlib.sha256(f"{self.binding.digest}\n{self.binding.capabilities!r}".encode()).hexdigest()
 
-    def decide_permission(self, permission: Permission, remembered: Remembered | None) -> Decision:
+    def decide_permission(self, permission: Permission, remembered: Remembered | None, confined: bool) -> Decision:
         """An agent's question: a rule that denies what it names decides at once, and so does what a person said before.
 
-        What the agent names is a claim and nothing confines it yet, so a default never answers for a person.
+        What the agent names is a claim. Only where a sandbox holds it whatever it does may a rule answer yes for a person.
         """
-        for path in permission.paths if permission.kind in ("edit", "delete", "move") else ():
-            decision = self.decide("write", os.path.relpath(path, self.path) if os.path.isabs(path) else path)
-            if decision.effect is Effect.DENY:
-                return replace(decision, enforcement="acp")
+        said = [self.decide(kind, request) for kind, request in claims.of(permission, self.path)]
+        strictest = max(said, key=lambda each: each.effect, default=None)
+        if strictest is not None and strictest.effect is Effect.DENY:
+            return replace(strictest, enforcement="acp")
         if remembered is not None:
             return earlier(remembered)
-        return Decision(Effect.ASK, "without a sandbox every question goes to a person", "built-in", "acp")
+        if strictest is not None and (confined or strictest.effect is Effect.ASK):
+            return replace(strictest, enforcement="acp")
+        why = "what it does cannot be told from its words" if confined else "without a sandbox every question goes to a person"
+        return Decision(Effect.ASK, why, "built-in", "acp")
 
     def approval_timeout(self) -> tuple[float, bool]:
         """Seconds a question waits, and whether it waits on after them."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opagent.model import Capabilities, Decision, Effect, Layer
-from opagent.policy import address, rules
+from opagent.policy import address, lists, rules
 
 BUILT_IN: dict[str, Effect] = {
     "read": Effect.ALLOW,  # inside the workspace; outside it is the floor that denies
@@ -32,15 +32,24 @@ BUILT_IN: dict[str, Effect] = {
     "secrets": Effect.DENY,
 }
 AGENTS = {"max_depth": 2, "max_children": 4}  # how deep calls between agents may go, and how many one may make
+OUTSIDE = "/"  # stands for all that lies outside the workspace
 FLOOR = "built-in"  # the name of the layer made of policy/floor.json
 USER = "user"
 MACHINE = "machine"
 
-# how an answer is enforced as long as no sandbox exists: `acp` = only when the agent asks us
-ENFORCED = {
-    **dict.fromkeys(("read", "write", "exec"), "acp"),
-    **dict.fromkeys(("network", "agents", "mcp", "secrets"), "advisory"),
-}
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What one layer says to a request; `effect` None: nothing. `counts` false: what it says has no weight here.
+
+    `pattern`: of its rule as it was written, "" for a default.
+    """
+
+    effect: Effect | None
+    rule: str
+    layer: str
+    pattern: Any = ""
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ class _Said:
     effect: Effect
     rule: str
     layer: str
+    pattern: Any = ""
 
 
 def decide(capabilities: Capabilities, kind: str, request: str | Sequence[str]) -> Decision:
@@ -57,13 +67,42 @@ def decide(capabilities: Capabilities, kind: str, request: str | Sequence[str]) 
     words of the command, else text: `host[:port]`, a role or an absolute directory, `server/tool`, a variable name.
     Raises ValueError for an unknown kind.
     """
+    said = _said(capabilities, kind, _whole(capabilities, kind, request))
+    strictest = max(said, key=lambda each: each.effect)
+    return Decision(strictest.effect, strictest.rule, strictest.layer, pattern=strictest.pattern)
+
+
+def words(capabilities: Capabilities, kind: str, request: str | Sequence[str]) -> list[Word]:
+    """What every layer says to it: the built-in first, then the machine, the user, the bindings from the outermost down.
+
+    The decision is the strictest that counts.
+    """
+    request = _whole(capabilities, kind, request)
+    counting = [Word(each.effect, each.rule, each.layer, each.pattern) for each in _said(capabilities, kind, request)]
+    layers = (*capabilities.ceilings, *capabilities.defaults, *capabilities.chain)
+    order = {name: place for place, name in enumerate(dict.fromkeys([FLOOR, *(layer.name for layer in layers)]))}
+    heard = {each.layer for each in counting}
+    for layer in layers:
+        if layer.name in heard:
+            continue
+        heard.add(layer.name)
+        silent = _explicit(layer, kind, request, capabilities) or _default(layer, kind)
+        more = (silent.effect, silent.rule, layer.name, silent.pattern, False) if silent else (None, "", layer.name)
+        counting.append(Word(*more))
+    return sorted(counting, key=lambda each: order.get(each.layer, len(order)))
+
+
+def _whole(capabilities: Capabilities, kind: str, request: Any) -> Any:
+    """A path made absolute. Raises ValueError for an unknown kind."""
     if kind not in BUILT_IN:
         raise ValueError(f"no such kind: {kind}")
     if kind in rules.PATHS:
-        request = posixpath.normpath(posixpath.join(capabilities.workspace or "/", str(request)))
-    said = [*_chain(capabilities, kind, request), *_ceilings(capabilities, kind, request)]
-    strictest = max(said, key=lambda each: each.effect)
-    return Decision(strictest.effect, strictest.rule, strictest.layer, ENFORCED[kind])
+        return posixpath.normpath(posixpath.join(capabilities.workspace or "/", str(request)))
+    return request
+
+
+def _said(capabilities: Capabilities, kind: str, request: Any) -> list[_Said]:
+    return [*_chain(capabilities, kind, request), *_ceilings(capabilities, kind, request)]
 
 
 def _chain(capabilities: Capabilities, kind: str, request: Any) -> Iterator[_Said]:
@@ -109,7 +148,7 @@ def _ceilings(capabilities: Capabilities, kind: str, request: Any) -> Iterator[_
 def _floor(capabilities: Capabilities, kind: str, request: Any) -> _Said | None:
     """The part of the floor that is no list of names, and that the user's own configuration may lift by naming the exception."""
     if kind in rules.PATHS and rules.relative(request, capabilities.workspace) is None:
-        return _Said(Effect.DENY, "built-in floor: outside the workspace", FLOOR)
+        return _Said(Effect.DENY, "built-in floor: outside the workspace", FLOOR, OUTSIDE)
     if kind == "network" and rules.is_private(request):
         return _Said(Effect.DENY, "built-in floor: loopback, private and metadata addresses", FLOOR)
     return None
@@ -141,8 +180,11 @@ def _names(layer: Layer, kind: str, request: Any, capabilities: Capabilities) ->
 
 def _explicit(layer: Layer, kind: str, request: Any, capabilities: Capabilities) -> _Said | None:
     found = layer.kinds.get(kind)
-    hit = found and rules.explicit(found, kind, request, layer.base, capabilities.fold)
-    return _Said(hit[0], _where(layer, kind, hit[1]), layer.name) if hit else None
+    hit = found and lists.explicit(found, kind, request, layer.base, capabilities.fold)
+    if not found or not hit:
+        return None
+    word, _, number = hit[1].partition(".")
+    return _Said(hit[0], _where(layer, kind, hit[1]), layer.name, getattr(found, word)[int(number)])
 
 
 def _default(layer: Layer, kind: str) -> _Said | None:

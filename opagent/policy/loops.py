@@ -107,9 +107,9 @@ class Watch:
         if plan != self._plan:
             self._plan, self._idle = plan, 0
 
-    def wrote(self, path: str, content: bytes) -> None:
+    def wrote(self, path: str, digest: str) -> None:
         """It had us write a file."""
-        self._advanced([(path, hashlib.sha256(content).hexdigest())])
+        self._advanced([(path, digest)])
 
     def called(self, call: Call) -> Verdict | None:
         """What is to be said about this call: the gravest."""

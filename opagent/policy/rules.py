@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from opagent.model import Effect, Layer, RuleList
+from opagent.model import Effect, Layer
 from opagent.policy.address import public
 
 KINDS = ("read", "write", "exec", "network", "agents", "mcp", "secrets")
@@ -52,24 +52,6 @@ LAUNCHERS: dict[str, tuple[str, ...] | None] = {
     "docker": ("run", "exec"),
     "podman": ("run", "exec"),
 }
-
-
-def explicit(rules: RuleList, kind: str, request: Any, base: str, fold: bool = False) -> tuple[Effect, str] | None:
-    """The strictest list that matches, and the place of its pattern (`deny.0`); None when no list does.
-
-    `request`: an absolute path for read and write, words for exec, text else. `base`: the directory of the file.
-    """
-    for effect in (Effect.DENY, Effect.ASK, Effect.ALLOW):
-        if effect is Effect.ALLOW and kind == "exec" and launches(request):
-            continue
-        hit: int | None = None
-        for index, pattern in enumerate(getattr(rules, effect.word)):
-            taken_out = isinstance(pattern, str) and pattern.startswith("!")
-            if matches(kind, pattern[1:] if taken_out else pattern, request, base, fold, effect):
-                hit = None if taken_out else index
-        if hit is not None:
-            return effect, f"{effect.word}.{hit}"
-    return None
 
 
 def matches(kind: str, pattern: Any, request: Any, base: str, fold: bool = False, effect: Effect = Effect.DENY) -> bool:

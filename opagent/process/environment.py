@@ -52,6 +52,14 @@ def build(
     return kept | {"OPAGENT_PROCESS": process, "OPAGENT_STATE": state}
 
 
+def plain(client: Mapping[str, str], workspace: str) -> dict[str, str]:
+    """For a program of the user's own that the daemon starts: the base and nothing else."""
+    found = DEFAULTS | {"HOME": os.path.expanduser("~")}
+    found |= {name: client[name] for name in client if (name in BASE or _LOCALE.fullmatch(name)) and "\0" not in client[name]}
+    found["PATH"] = safe_path(found["PATH"], workspace) or DEFAULTS["PATH"]
+    return found
+
+
 def safe_path(path: str, workspace: str) -> str:
     """PATH without entries that are relative or lead into the workspace: a repository must not decide what `git` means."""
     root = os.path.realpath(workspace)

@@ -111,7 +111,8 @@ async def keyring_problem(given: Mapping[str, str]) -> str:
 
 async def keep(name: str, value: str, given: Mapping[str, str]) -> None:
     """Put it into the keyring. Raises NotFound (no keyring), Denied (a value that is no use)."""
-    code, _, said = await _keyring("set", name, given, usable(value, f"keyring:{name}"))
+    value = usable(value, f"keyring:{name}")
+    code, _, said = await _keyring("set", name, given, value)
     if code == _NO_PACKAGE and (tool := _tool(given)):
         code, _, said = await _run([tool, "store", f"--label=opagent {name}", *_entry(name)], given, value)
     if code != 0:

@@ -24,6 +24,7 @@ from opagent.errors import AgentFailed, NotFound, OpAgentError, RuntimeNotInstal
 from opagent.model import ProcessId
 from opagent.policy.redact import Secrets
 from opagent.process import tree
+from opagent.process.box import Box, Pipes, Started, popen
 
 # 64 KiB is what a pipe holds by itself. Not more than 256: beyond 64 MiB of pipes per user the kernel gives new ones two pages.
 STDOUT_PIPE = 256 * 1024
@@ -33,7 +34,7 @@ STDOUT_PIPE = 256 * 1024
 class Launch:
     """What to start. `env` is the whole environment; OPAGENT_PROCESS is added. `log` gets what the program says on stderr.
 
-    Without `secrets` nothing is hidden of that: it goes back to who said it.
+    Without `secrets` nothing is hidden of that: it goes back to who said it. Without `box` nothing confines it.
     """
 
     id: ProcessId
@@ -42,11 +43,15 @@ class Launch:
     env: Mapping[str, str]
     log: Path
     secrets: Secrets | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A program that runs: our ends of its pipes (not blocking), its pidfd, and how its family is recognised."""
+    """A program that runs: our ends of its pipes (not blocking), its pidfd, and how its family is recognised.
+
+    With a box `popen` may be the box's own process; `status` is then where it tells who runs inside.
+    """
 
     popen: subprocess.Popen[bytes]
     pidfd: int
@@ -55,6 +60,7 @@ class Child:
     stderr: int
     started: float  # monotonic
     family: tree.Family
+    status: int = -1
 
 
 unawaited: set[int] = set()  # pids of children whose exit status nobody but their owner may take
@@ -71,6 +77,9 @@ def spawn(launch: Launch) -> Child:
             raise _explained(error, launch) from error
         except ValueError as error:  # a NUL byte, or `=` in a name
             raise AgentFailed(f"{_name(launch)} cannot be started", str(error), "opagent doctor") from error
+        finally:
+            if launch.box:
+                launch.box.close()
         ours.pop_all()
         return child
 
@@ -83,26 +92,27 @@ def _spawn(launch: Launch, theirs: contextlib.ExitStack, ours: contextlib.ExitSt
         fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, STDOUT_PIPE)
     for fd in (stdin, stdout, stderr):
         os.set_blocking(fd, False)
+    env = {**launch.env, tree.MARKER: launch.id}
+    pipes = Pipes(their_stdin, their_stdout, their_stderr)
     with _marked() as mark:
-        popen = subprocess.Popen(
-            launch.argv,
-            stdin=their_stdin,
-            stdout=their_stdout,
-            stderr=their_stderr,
-            cwd=launch.cwd,
-            env={**launch.env, tree.MARKER: launch.id},
-            start_new_session=True,
-            umask=0o077,
+        started = (
+            launch.box.start(launch.argv, env, launch.cwd, pipes)
+            if launch.box
+            else Started(popen(launch.argv, env, launch.cwd, pipes))
         )
+    child = started.popen
     try:
-        pidfd = os.pidfd_open(popen.pid)
+        if started.status >= 0:
+            ours.callback(os.close, started.status)
+            os.set_blocking(started.status, False)
+        pidfd = os.pidfd_open(child.pid)
     except OSError:
-        popen.kill()
-        popen.wait()
+        child.kill()
+        child.wait()
         raise
-    unawaited.add(popen.pid)
-    family = tree.Family(launch.id, popen.pid, tree.start_time(popen.pid) or 0, mark)
-    return Child(popen, pidfd, stdin, stdout, stderr, time.monotonic(), family)
+    unawaited.add(child.pid)
+    family = tree.Family(launch.id, child.pid, tree.start_time(child.pid) or 0, mark)
+    return Child(child, pidfd, stdin, stdout, stderr, time.monotonic(), family, started.status)
 
 
 def _pipe(reading: contextlib.ExitStack, writing: contextlib.ExitStack) -> tuple[int, int]:

@@ -85,6 +85,7 @@ class Stay:
     """It ended as it should, or nobody wants it again by itself; the next turn may start it."""
 
 
+UNCONFINED = "sandbox"  # the reason of an end before the program ran: the box around it could not be made
 FIRST_DELAY, LONGEST_DELAY, JITTER = 0.5, 60.0, 0.2
 LOOP_STARTS, LOOP_WINDOW = 5, 600.0  # so many starts in so many seconds are a crash loop
 HEALTHY = 600.0  # seconds of life after which earlier failures are forgotten
@@ -99,6 +100,8 @@ def after_exit(
     included; `chance`: a random number from 0 to 1, which spreads agents that died together."""
     if report.reason == "stopped" or (report.reason == "clean" and policy is not Policy.ALWAYS):
         return Stay()
+    if report.reason == UNCONFINED:
+        return GiveUp("its sandbox cannot be made")
     if report.code in PERMANENT:
         return GiveUp(f"exit status {report.code} ({PERMANENT[report.code]}) would come again")
     if policy is Policy.NEVER:

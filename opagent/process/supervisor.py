@@ -21,8 +21,10 @@ import time
 
 from opagent.model import ExitReport, ProcessId
 from opagent.process import tree
+from opagent.process.inside import Inside
 from opagent.process.pipes import Sink, Source, Tail
 from opagent.process.spawn import Child, Launch, spawn, unawaited
+from opagent.process.states import UNCONFINED
 
 __all__ = ["Launch", "Process"]
 
@@ -41,6 +43,7 @@ class Process:
         self.started = child.started  # monotonic
         self.start_time = child.family.start  # clock ticks since boot
         self._child = child
+        self._inside = Inside(child.popen.pid, child.status)
         self._gone = asyncio.Event()
         self._ended_at = 0.0
         self._reason: str | None = None
@@ -58,6 +61,19 @@ class Process:
     async def start(cls, launch: Launch) -> Process:
         """Start it. Raises RuntimeNotInstalled, NotFound (its directory is missing) or AgentFailed, each with a hint."""
         return cls(launch, spawn(launch))
+
+    @property
+    def program(self) -> int:
+        """The pid of the program itself; that of its box until it runs inside."""
+        return self._inside.program() or self.pid
+
+    @property
+    def family(self) -> tree.Family:
+        return self._child.family
+
+    def mounted(self) -> frozenset[str]:
+        """What is mounted in its view of the files now; nothing where that is ours, or cannot be seen."""
+        return self._inside.mounted()
 
     @property
     def ended(self) -> bool:
@@ -113,10 +129,14 @@ class Process:
         return self._gone.is_set()
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the whole group. The leader is not reaped before the sweep is done, so the number cannot be another group's."""
+        """To the whole group. The leader is not reaped before the sweep is done, so the number cannot be another group's.
+
+        A box does not hand signals on, and its end is the end of everything inside: only the last one is meant for it.
+        """
         if not self._ending.done():
+            inside = 0 if number is signal.SIGKILL else self._inside.group()
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+                os.killpg(inside or self.pid, number)
 
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._child.pidfd)
@@ -143,6 +163,9 @@ class Process:
         exited = found is not None and found.si_code == os.CLD_EXITED
         status = found.si_status if found else 0
         self._child.popen.returncode = status if exited else -status  # else Popen would look for it again
-        code, number = (status, None) if exited else (None, status)
+        code, number = self._inside.end(status) if exited else (None, status)
+        if exited and not self._inside.ran():
+            self._reason = UNCONFINED
+        self._inside.close()
         reason = self._reason or ("clean" if code == 0 else "killed" if number in _STOPS else "crashed")
         return ExitReport(code, number, self._stderr.text(), self._ended_at - self.started, reason)

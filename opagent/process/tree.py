@@ -130,6 +130,11 @@ class Table:
         return [row for row in found.values() if row.state != "Z"]
 
 
+def row(pid: int) -> Row | None:
+    """One process, a zombie too; None when there is none."""
+    return _row(str(pid))
+
+
 def start_time(pid: int) -> int | None:
     """Clock ticks since boot at which the process began, or None when there is none (a zombie counts as none)."""
     row = _row(str(pid))

@@ -61,6 +61,7 @@ class AuditKind(enum.StrEnum):
     HOST_LOST = "host.lost"
     AUDIT_HEAD = "audit.head"
     AUDIT_GAP = "audit.gap"
+    AUDIT_PURGE = "audit.purge"
     POLICY_LOAD = "policy.load"
 
 

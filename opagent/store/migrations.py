@@ -70,6 +70,23 @@ _REMEMBERED = (  # which answer it was, of which directory, and how its pattern 
     "alter table remembered add column shown text not null default ''",
 )
 
+
+_EFFECTS = (  # what was done or granted: `seq` and `ended` are numbers of the journal
+    """create table effect(
+         id integer primary key, seq integer not null, kind text not null, state text not null, conversation text, turn text,
+         agent text, process text, path text, call text, approval text, at text not null, ended integer) strict""",
+    "create index effect_seq on effect(seq)",
+    "create index effect_ended on effect(ended) where ended is not null",
+    "create index effect_pending on effect(seq) where state = 'pending'",
+    "create index effect_path on effect(path) where path is not null",
+    "create index effect_turn on effect(conversation, turn)",
+    # where the journals of other machines ended when they said it
+    """create table kept_head(
+         machine text primary key, host text not null, seq integer not null, link text not null, at text not null) strict""",
+    # of the rows that are audit only: an event costs no more than before
+    "create index journal_audit on journal(kind, seq) where n is null",
+)
+
 _BUDGETS = (
     # source: `counted` stands against a limit, `reported` and `metered` say where it comes from; amounts as in policy/budget.py
     """create table ledger(
@@ -98,7 +115,7 @@ _BUDGETS = (
     "create index spent_open on spent(turn) where ended is null",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED, _BUDGETS)
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED, _EFFECTS, _BUDGETS)
 
 
 def version(connection: sqlite3.Connection) -> int:

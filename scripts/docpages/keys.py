@@ -13,7 +13,8 @@ from opagent.binding.resolve import PER
 from opagent.binding.trust import WHOLE
 from opagent.daemon.explain import NOT_APPLIED
 from opagent.packages import description
-from opagent.policy.decide import BUILT_IN, ENFORCED
+from opagent.policy import enforcement
+from opagent.policy.decide import BUILT_IN
 
 Schema = Mapping[str, Any]
 
@@ -36,8 +37,10 @@ The file is YAML, read strictly: no anchors, aliases, tags, merge keys or duplic
 error that names the nearest known one. Editors complete and check it with `opagent/binding/agent.schema.json`."""
 
 ENFORCEMENT = """\
-How a rule is enforced today. `acp`: OpAgent's answer when the agent asks over the protocol; an agent that does not ask is not
-stopped. `advisory`: written down and shown, applied by nobody yet. There is no sandbox yet."""
+How firmly that holds depends on the level of the sandbox, on what the runtime asks OpAgent for, and on whether a rule names a
+directory or a glob; `opagent explain` says it for every rule ([how to read it](../concepts/capabilities.md#how-to-read-explain)).
+`os`: the kernel refuses it. `proxy`: it has to pass OpAgent. `acp`: only when the agent asks OpAgent. `advisory`: nothing stops
+it."""
 
 RUNTIME_INTRO = """\
 A runtime is a program that speaks the [Agent Client Protocol](https://agentclientprotocol.com) on stdin and stdout. Each has a
@@ -80,12 +83,19 @@ def binding() -> str:
         block(EXAMPLE, "yaml"),
         *_sections(binding_schema.agent_schema(), _binding_notes),
         heading(2, "Built-in answers"),
-        "What holds where no file says anything, and how an answer is enforced.",
-        table(("kind", "built-in answer", "enforced"), ((code(k), e.word, ENFORCED[k]) for k, e in BUILT_IN.items())),
+        "What holds where no file says anything.",
+        table(("kind", "built-in answer", "without a sandbox", "at level `strict`"), map(_built_in, BUILT_IN)),
         ENFORCEMENT,
         "Beneath them lies a floor that no binding lowers:",
         table(("kind", "never"), _floor()),
     )
+
+
+def _built_in(kind: str) -> tuple[str, ...]:
+    """For a runtime that asks for nothing; the proxy runs."""
+    strict = enforcement.Ground("strict", proxied=frozenset(("network", "agents", "mcp", "secrets")))
+    words = (enforcement.enforced(kind, BUILT_IN[kind], "", ground).word for ground in (enforcement.Ground(), strict))
+    return code(kind), BUILT_IN[kind].word, *map(code, words)
 
 
 def runtime() -> str:

@@ -10,6 +10,7 @@ FILES = {
     "state": ("0700", "The state directory: everything the daemon must remember. On this machine's own disk."),
     "database": ("0600", "The state database (SQLite): journal, conversations, turns, approvals, trust."),
     "daemon_log": ("0600", "The daemon's log."),
+    "audit_key": ("0600", "Seals the heads of the [record](../concepts/record.md). Made once."),
     "client_log": ("0600", "Traces of bugs of the command line."),
     "chat_history": ("0600", "What you typed in chats, for the arrow keys."),
     "host_id_file": ("0600", "A random name of this machine, made once."),
@@ -24,7 +25,10 @@ FILES = {
     "daemon_pid": ("0600", "Held by the daemon for as long as it lives; holds its process id."),
     "config": ("yours", "Your configuration. OpAgent only reads it."),
     "user_config": ("yours", "Defaults and ceilings for every directory: the keys of [`.agent.yaml`](agent-yaml.md)."),
+    "anchor_program": ("0700", "A program of yours that is given each head of the [record](../concepts/record.md)."),
     "machine_policy": ("root's", "Ceilings for every user of the machine: the same keys."),
+    "journald": ("root's", "Where the journal of systemd listens; it is given heads of the [record](../concepts/record.md)."),
+    "syslog": ("root's", "The same of syslog, where there is no journal."),
     "data": ("yours", "Runtimes that you installed, below `runtimes/`."),
     "bundled_runtimes": ("", "Runtimes that come with OpAgent."),
     "bundled_workspaces": ("", "Templates of `opagent init`."),
@@ -56,9 +60,12 @@ KINDS = {
     Kind.TOOL_CALL: ("id, title?, name?, kind?, status?, content?, locations?, rawInput?, rawOutput?",
                      "A tool call begins or changes; only what changed is there. The fields are the protocol's own."),
     Kind.PLAN: ("entries: [{content, priority, status}]", "The whole plan, again at every change."),
-    Kind.APPROVAL_ASKED: ("id, kind, subject, options, expires_at, rule, agent, offers, in_file, where?, action?, content?",
-                          "The agent waits for a person; kind `question`: for words."),
-    Kind.APPROVAL_ANSWERED: ("id, state, scope, answered_by, via, reason, subject, answer?",
+    Kind.APPROVAL_ASKED: ("id, kind, subject, options, expires_at, rule, agent, offers, in_file, where?, action?, content?, "
+                          "same?, wider?, call?",
+                          "The agent waits for a person; kind `question`: for words; kind `pause`: whether it may ask on. "
+                          "`same` and `wider` are what an answer may be remembered for."),
+    Kind.APPROVAL_ANSWERED: ("id, state, scope, answered_by, via, reason, subject, answer?, same?, "
+                             "where?: {uid, pid, tty, client}",
                              "A person answered, time ran out, or the agent is gone. An answer that the agent "
                              "did not get is followed by a second one: `void`."),
     Kind.USAGE: ("context: {used, size}, cost?", "How full the model's context is, and what it cost so far."),

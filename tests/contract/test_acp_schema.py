@@ -80,7 +80,7 @@ def test_the_oracle_refuses_what_is_wrong() -> None:
 
 def test_a_whole_conversation_with_echo(talk: Talk, tmp_path: Path) -> None:
     log = tmp_path / "wire.log"
-    name = runtimes.echo("taped", "--early", f"--state={tmp_path / 'state'}", log=log, client=["fs", "terminal"])
+    name = runtimes.echo("taped", "--early", "--state={state}", log=log, client=["fs", "terminal"])
     runtimes.bind(
         talk.client,
         talk.directory,
@@ -135,7 +135,7 @@ def test_what_we_say_to_an_agent_that_says_unheard_of_things(talk: Talk, tmp_pat
 @pytest.mark.parametrize(("without", "coming_back"), [("resume", "LoadSessionRequest"), ("load,resume", "NewSessionRequest")])
 def test_settings_and_coming_back(talk: Talk, tmp_path: Path, without: str, coming_back: str) -> None:
     log = tmp_path / "wire.log"
-    name = runtimes.echo("taped", f"--without={without}", f"--state={tmp_path / 'state'}", log=log)
+    name = runtimes.echo("taped", f"--without={without}", "--state={state}", log=log)
     runtimes.bind(talk.client, talk.directory, "role", roles={"role": {"runtime": name, "model": "upper", "mode": "slow"}})
     conversation = talk.create("role")
     talk.say(conversation, "hello")
@@ -152,6 +152,7 @@ def test_a_whole_conversation_with_the_librarian(talk: Talk, tmp_path: Path) -> 
     log = tmp_path / "wire.log"
     program = runtimes.ROOT / "runtimes/librarian"
     (talk.directory / "guide.md").write_text("# Style\n\nHeadings are written in sentence case.\n")
+    runtimes.unconfined()
     name = runtimes.put("taped", "{python}", runtimes.TEE, str(log), "{python}", "-I", "-S", "-B", str(program))
     runtimes.bind(talk.client, talk.directory, name)
     conversation = talk.create(name)

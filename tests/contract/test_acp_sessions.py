@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from opagent import paths
 from opagent.errors import AlreadyDecided
 from tests.doubles import runtimes
 from tests.doubles.patience import until
@@ -65,7 +66,7 @@ WAYS = [
 @pytest.mark.parametrize("end", [restart_agent, kill_agent, stop_daemon])
 @pytest.mark.parametrize(("without", "calls"), WAYS)
 def test_the_same_session_is_taken_up_again(talk: Talk, tmp_path: Path, without: str, calls: str, end: Any) -> None:
-    conversation = open_with(talk, f"--without={without}", f"--state={tmp_path / 'state'}")
+    conversation = open_with(talk, f"--without={without}", "--state={state}")
     said(talk, conversation, "my name is Ada")
     end(talk, conversation)
     shown = said(talk, conversation, "/context")
@@ -92,8 +93,8 @@ def test_an_agent_that_remembers_nothing_is_told_the_conversation_so_far(talk: T
 
 
 def test_a_session_that_the_agent_lost_begins_anew_with_the_conversation_so_far(talk: Talk, tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    conversation = open_with(talk, f"--state={state}")
+    state = paths.agent_state(str(talk.directory), "own")
+    conversation = open_with(talk, "--state={state}")
     said(talk, conversation, "my name is Ada")
     kill_agent(talk, conversation)
     for file in state.iterdir():
@@ -107,8 +108,8 @@ def test_a_session_that_the_agent_lost_begins_anew_with_the_conversation_so_far(
 
 def test_a_new_session_counts_only_when_it_has_answered(talk: Talk, tmp_path: Path) -> None:
     """Else a process that died before its first prompt would be resumed later, and know nothing of the conversation."""
-    state = tmp_path / "state"
-    conversation = open_with(talk, f"--state={state}")
+    state = paths.agent_state(str(talk.directory), "own")
+    conversation = open_with(talk, "--state={state}")
     said(talk, conversation, "my name is Ada")
     for ending in ("", "/crash"):
         kill_agent(talk, conversation) if process(talk)["state"] == "ready" else None

@@ -1,6 +1,7 @@
 """An agent that does with the network what the prompt says, a line each, and tells what came of it:
 
 get URL [NAME: VALUE]     as any program that looks at the proxy's variables
+proxied URL               the same, whatever the variables take out
 direct HOST PORT          a connection past every proxy
 model PATH                a request to its model, by MODEL_BASE_URL and MODEL_KEY
 env NAME                  a variable of its environment
@@ -44,6 +45,10 @@ def do(line: str) -> str:
             url, _, header = rest.partition(" ")
             name, _, value = header.partition(": ")
             return get(url, **({name: value} if name else {}))
+        case "proxied":
+            for name in ("no_proxy", "NO_PROXY"):
+                os.environ.pop(name, None)
+            return get(rest)
         case "direct":
             return direct(*rest.split())
         case "model":

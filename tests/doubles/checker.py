@@ -70,6 +70,7 @@ class Checker:
             wrong += [f"I11: a gap was recorded: {gap}"] if gap else []
             journal = Snapshot(connection)
             wrong += [*_acknowledged(journal, turns, events), *self._journal(journal, settled)]
+            wrong += _effects(connection, settled, self.workspaces)
             return [*wrong, *_prompts(journal, heard, self._heard())]
         finally:
             connection.close()
@@ -138,6 +139,24 @@ def _acknowledged(
     for place, body in events.items():
         if journal.bodies.get(place) != body:
             yield f"I1: the event {place} that a client saw is not in the journal as it was"
+
+
+def _effects(connection: sqlite3.Connection, settled: bool, workspaces: tuple[Path, ...]) -> Iterator[str]:
+    """Each effect has one record before it and at most one that ends it; what was written through us has a record."""
+    ends: Counter[int] = Counter()
+    heads = [json.loads(row[0]) for row in connection.execute("select head from journal where ref is not null")]
+    for head in heads:
+        ends[head["ref"]] += 1
+    for seq, state, path, ended in connection.execute("select seq, state, path, ended from effect where state != 'seen'"):
+        if ends[seq] > 1 or (ended is None) != (state in ("pending", "denied")) or ends[seq] != (ended is not None):
+            yield f"I2: the effect {seq} on {path} is {state} and has {ends[seq]} ends"
+        if settled and state == "pending":
+            yield f"I4: nobody knows how the effect {seq} on {path} ended, and it is not unknown"
+    known = {row[0] for row in connection.execute("select path from effect where kind = 'fs.write' and state != 'seen'")}
+    for workspace in workspaces:
+        for file in workspace.glob("w*x*.txt"):  # `tests/faults/workers.py` has them written
+            if os.path.realpath(file) not in known:
+                yield f"I3: {file} was written and no record says so"
 
 
 def _prompts(journal: Snapshot, before: Counter[str], after: Counter[str]) -> Iterator[str]:

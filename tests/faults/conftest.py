@@ -33,6 +33,7 @@ title: Oracle
 version: "1.0.0"
 command: ["{{python}}", "-I", "-S", "{{package}}/oracle.py", "{echo}", "{{state}}"]
 timeouts: {{ready: {ready}s}}
+client: [fs, terminal]
 """
 
 
@@ -168,7 +169,7 @@ def install_oracle(ready: int = 30) -> None:
 def bind_oracle(client: Client, directory: Path) -> None:
     """A workspace of the oracle agent, trusted as a person would."""
     (directory / ".oracle").mkdir(parents=True)
-    (directory / ".agent.yaml").write_text("version: 1\nagent: oracle\n")
+    (directory / ".agent.yaml").write_text("version: 1\nagent: oracle\ncan: {write: {default: allow}, read: {default: allow}}\n")
     trust(client, directory)
 
 

@@ -153,6 +153,42 @@ def test_explain_in_json_is_what_the_daemon_says(docs: Path) -> None:
     assert found["launch"]["argv"]
 
 
+def test_one_request_is_decided_layer_by_layer(docs: Path) -> None:
+    (docs / ".agent.yaml").write_text("version: 1\nagent: echo\ncan:\n  write: {ask: ['*.md']}\n  exec: {deny: [[rm]]}\n")
+    (docs / "link.md").symlink_to("/etc/hostname")
+    asked = lambda *words: run_json("explain", str(docs), "--decide", *words)  # noqa: E731
+    found = asked("write", "a.md")
+    assert (found["effect"], found["rule"]) == ("ask", f"{docs}/.agent.yaml:4")
+    assert [(word["layer"], word["effect"]) for word in found["layers"]] == [("built-in", None), (f"{docs}/.agent.yaml", "ask")]
+    assert asked("write", ".git/config")["effect"] == "deny" and asked("write", "a.txt")["effect"] == "allow"
+    assert asked("write", "link.md")["rule"] == "built-in floor: outside the workspace", "it is decided where it leads"
+    assert asked("exec", "rm -rf x")["effect"] == "deny" and asked("exec", "/bin/rm x")["effect"] == "deny"
+    assert asked("network", "10.0.0.1")["effect"] == "deny"
+    done = run("explain", str(docs), "--decide", "write", "a.md")
+    assert done.stdout.startswith("write a.md: ask   by ~/docs/.agent.yaml:4")
+    for words in (("sing", "x"), ("exec", "a 'b"), ("write", " ")):
+        assert run("explain", str(docs), "--decide", *words).returncode == 2
+
+
+def test_what_an_answer_is_remembered_for_is_shown_and_forgotten(docs: Path) -> None:
+    assert run("open", str(docs), "-m", "/permission write a.md x").returncode == 9
+    [waits] = run_json("approvals")["approvals"]
+    assert run("allow", waits["id"], "--wider").returncode == 2
+    assert run("allow", waits["id"], "--binding", "--wider").returncode == 0
+    listed = run("approvals", "list", "--remembered")
+    [kept] = run_json("approvals", "list", "--remembered")["remembered"]
+    assert kept["id"] in listed.stdout and "*.md" in kept["pattern"] and kept["approval"] == waits["id"]
+    assert run("open", str(docs), "-m", "/permission write b.md x").returncode == 0
+    told = run("why", waits["id"])
+    assert "remembered" in told.stdout and f"opagent approvals forget {kept['id']}" in told.stdout
+    assert run("approvals", "forget").returncode == 2 and run("approvals", "forget", "r99").returncode == 4
+    assert f"{kept['id']}: " in run("approvals", "forget", "--all").stderr
+    assert run_json("approvals", "list", "--remembered")["remembered"] == []
+    assert run("why", "nothing").returncode == 4
+    assert run("open", str(docs), "-m", "/permission write b.md x").returncode == 9
+    run("deny", run_json("approvals")["approvals"][0]["id"])
+
+
 def test_a_broken_binding_is_2_and_names_the_place(docs: Path) -> None:
     (docs / ".agent.yaml").write_text("version: 1\nagnet: echo\n")
     for words in (["explain", str(docs)], ["open", str(docs), "-m", "hi"]):

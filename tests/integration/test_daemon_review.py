@@ -51,7 +51,7 @@ def test_a_changed_binding_counts_at_the_next_start(talk: Talk) -> None:
 
 def test_a_session_that_is_not_taken_up_again_leaves_no_deadline(talk: Talk, tmp_path: Path) -> None:
     """The agent refuses to load; the deadline of that attempt must not end it later."""
-    name = runtimes.echo("forgetful", f"--state={tmp_path / 'state'}", "--fail=load:-32002", "--without=resume")
+    name = runtimes.echo("forgetful", "--state={state}", "--fail=load:-32002", "--without=resume")
     runtimes.bind(talk.client, talk.directory, name)
     conversation = talk.create(name)
     talk.say(conversation, "one")

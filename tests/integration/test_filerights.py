@@ -43,7 +43,13 @@ def notes(home: Path) -> Path:
     return directory
 
 
+def test_in_a_sandbox_no_agent_can_have_written_it(notes: Path) -> None:
+    found = judged(notes)
+    assert (found.writer, found.ticks, found.author) == (Writer.PERSON, True, f"human:{os.getuid()}")
+
+
 def test_without_a_sandbox_an_agent_may_have_written_it(notes: Path) -> None:
+    configure("version: 1\nsandbox: {level: off}\n")
     found = judged(notes)
     assert (found.writer, found.ticks, found.sends, found.author) == (Writer.AGENTS, False, True, "file")
 
@@ -55,7 +61,8 @@ def test_the_user_may_take_that_upon_themselves(notes: Path) -> None:
 
 
 def test_the_configuration_counts_as_it_is_now(notes: Path) -> None:
-    assert judged(notes, lambda path: configure(UNSANDBOXED)).ticks
+    configure("version: 1\nsandbox: {level: off}\n")
+    assert judged(notes, lambda path: configure(UNSANDBOXED + "sandbox: {level: off}\n")).ticks
 
 
 def test_a_binding_may_not(notes: Path) -> None:

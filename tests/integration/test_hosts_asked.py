@@ -23,11 +23,11 @@ def web() -> Iterator[Server]:
         yield server
 
 
-def calling(talk: Talk, server: Server, **network: Any) -> dict[str, Any]:
+def calling(talk: Talk, server: Server, level: str = "auto", **network: Any) -> dict[str, Any]:
     """A conversation whose agent may reach the server only as these rules say; the user's configuration lifts the floor."""
     configure(can=here(server))
     runtimes.put("caller", sys.executable, "-I", str(CALLER), network=["api.example.com"])
-    runtimes.bind(talk.client, talk.directory, "caller", can={"network": network})
+    runtimes.bind(talk.client, talk.directory, "caller", can={"network": network}, sandbox={"level": level})
     return talk.create("caller")
 
 
@@ -54,6 +54,18 @@ def test_a_rule_that_allows_lets_it_through_and_the_record_has_no_path(talk: Tal
     assert "private/path" not in json.dumps(rows)
 
 
+@pytest.mark.parametrize(("level", "past"), [("strict", "ConnectionRefusedError"), ("landlock", "PermissionError")])
+def test_past_the_proxy_there_is_no_way(talk: Talk, web: Server, level: str, past: str) -> None:
+    """Not to this machine, though its rules allow that through the proxy; and no name is found."""
+    conversation = calling(talk, web, level, allow=[f"127.0.0.1:{web.port}"])
+    said = says(talk, conversation, f"get {url(web, '/a')}\ndirect 127.0.0.1 {web.port}\ndirect example.com 443\nenv http_proxy")
+    through, direct, named, door = said.splitlines()
+    assert through == "200 hello from /a"
+    assert direct == past
+    assert named == "gaierror"
+    assert (door == "http://127.0.0.1:3128") == (level == "strict")
+
+
 def test_a_rule_that_denies_says_which(talk: Talk, web: Server) -> None:
     conversation = calling(talk, web, deny=[f"127.0.0.1:{web.port}"])
     said = says(talk, conversation, f"get {url(web)}")
@@ -66,11 +78,8 @@ def test_a_rule_that_denies_says_which(talk: Talk, web: Server) -> None:
 def test_a_private_address_that_the_user_does_not_name_is_denied_whatever_a_binding_allows(talk: Talk, web: Server) -> None:
     runtimes.put("caller", sys.executable, "-I", str(CALLER))
     runtimes.bind(talk.client, talk.directory, "caller", can={"network": {"allow": [f"127.0.0.1:{web.port}", "*"]}})
-    said = says(
-        talk,
-        talk.create("caller"),
-        f"get {url(web)}\nget http://localhost:{web.port}/\nget http://[::ffff:127.0.0.1]:{web.port}/",
-    )
+    ways = ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]")
+    said = says(talk, talk.create("caller"), "\n".join(f"proxied http://{host}:{web.port}/" for host in ways))
     assert [line[:4] for line in said.splitlines() if line.strip()] == ["403 "] * 3
     assert not web.heads
 
@@ -126,3 +135,16 @@ def test_the_proxy_that_is_not_there_lets_nothing_through(talk: Talk, web: Serve
     assert says(talk, conversation, f"get {url(web)}").startswith("200 ")
     talk.stop_daemon()
     assert len(web.heads) == 1
+
+
+def test_a_command_in_a_terminal_of_the_agent_has_its_way_out(talk: Talk, web: Server) -> None:
+    configure(can=here(web))
+    puppet = Path(__file__).parents[1] / "doubles/puppet.py"
+    runtimes.put("puppet", sys.executable, "-I", str(puppet), client=["terminal"], network=["api.example.com"])
+    runtimes.bind(talk.client, talk.directory, "puppet", can={"network": {"allow": [f"127.0.0.1:{web.port}"]}})
+    conversation = talk.create("puppet")
+    said = {"command": "sh", "args": ["-c", f"curl -s {url(web, '/by-curl')} > out; mv out said"]}
+    talk.start(conversation, json.dumps({"id": 1, "method": "terminal/create", "params": said}))
+    answer(talk, asked(talk)["id"], True)
+    until((talk.directory / "said").exists)
+    assert (talk.directory / "said").read_text() == "hello from /by-curl"

@@ -193,3 +193,101 @@ def test_a_keyring_that_is_there_is_used(talk: Talk, home: Path, monkeypatch: py
     turn = talk.say(conversation, "env OTHER_TOKEN")
     assert turn["reason"] == "not_found"
     assert found(home) == []
+
+
+KEYRING = """\
+#!/bin/sh
+# what libsecret's program does, with a file in place of the desktop's service
+case "$1" in
+  store) [ "$2" = "--label=opagent model" ] && [ "$*" = "store $2 service opagent username model" ] && cat > "$HOME/ring" ;;
+  lookup) [ "$*" = "lookup service opagent username model" ] && [ -f "$HOME/ring" ] && cat "$HOME/ring" ;;
+  clear) rm "$HOME/ring" ;;
+esac
+"""
+
+
+def test_the_command_keeps_checks_and_forgets_and_shows_no_value(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = home / "bin/secret-tool"
+    tool.parent.mkdir()
+    tool.write_text(KEYRING)
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("MY_OWN_NAME", SECRET)
+    configure(secrets={"own": "env:MY_OWN_NAME", "gone": "env:NO_SUCH_NAME"})
+    said = []
+
+    def command(*words: str, given: str = "") -> int:
+        argv = [sys.executable, "-m", "opagent.cli.main", "secrets", *words]
+        done = subprocess.run(argv, input=given, capture_output=True, text=True)
+        said.append(done.stdout + done.stderr)
+        return done.returncode
+
+    assert command("check", "keyring:model") == 4
+    assert command("set", "model", given=SECRET + "\n") == 0
+    assert (home / "ring").read_text() == SECRET
+    assert command("check", "keyring:model", "user:own") == 0
+    assert command("check") == 4
+    assert "NO_SUCH_NAME is not set" in said[-1]
+    assert command("list", "--json") == 0
+    assert {row["name"] for row in json.loads(said[-1])["secrets"]} == {"user:own", "user:gone", "keyring:…"}
+    assert command("set", "model", given="short") == 5
+    assert command("forget", "model") == 0
+    assert command("check", "keyring:model") == 4
+    assert SECRET not in "".join(said)
+    assert found(home) == []
+    tool.unlink()
+    assert command("set", "model", given=SECRET) == 4
+    assert "neither the package keyring nor the program secret-tool is installed" in said[-1]
+
+
+def test_explain_says_where_each_secret_goes(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(secrets={"model": "env:MY_OWN_NAME"})
+    secrets = {
+        "MODEL_KEY": {"from": "user:model", "to": "api.example.com"},
+        "OTHER_TOKEN": {"from": "user:nothing", "to": "b.example"},
+    }
+    caller(talk, secrets)
+    launch = talk.client.request("binding/explain", {"path": str(talk.directory), "environment": dict(os.environ)})["launch"]
+    model, other = launch["secrets"]
+    assert (model["enforcement"], model["how"]) == (
+        "proxy",
+        "put in by the proxy for api.example.com:443 only; the agent does not hold it",
+    )
+    assert (other["enforcement"], "is not enforced" in other["how"]) == ("advisory", True)
+    assert "has no such name" in other["problem"]
+    assert launch["network"]["enforcement"] == "proxy"
+
+
+def test_a_secret_is_in_no_process_of_the_agent(model: Server, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_OWN_NAME", SECRET)
+    configure(can=here(model), secrets={"model": "env:MY_OWN_NAME"})
+    conversation = caller(talk, {"MODEL_KEY": {"from": "user:model", "to": f"127.0.0.1:{model.port}"}})
+    assert says(talk, conversation, "model /chat").startswith("200 ")
+    ident = talk.client.request("process/list", {})["processes"][0]["id"]
+    seen = 0
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+        except psutil.Error:
+            continue
+        if environment.get("OPAGENT_PROCESS") == ident:
+            seen += 1
+            assert SECRET not in json.dumps(environment)
+            assert SECRET.encode() not in memory(process.pid)
+    assert seen
+
+
+def memory(pid: int) -> bytes:
+    """What can be written of a process's memory: where a secret that it had would be."""
+    found = b""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+        for line in maps:
+            where, rights, *_ = line.split()
+            start, end = (int(each, 16) for each in where.split("-"))
+            if rights.startswith("rw") and end - start < 64 * 2**20:
+                try:
+                    mem.seek(start)
+                    found += mem.read(end - start)
+                except (OSError, ValueError):
+                    continue
+    return found

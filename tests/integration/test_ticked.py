@@ -210,7 +210,7 @@ def test_when_the_agent_is_gone_nothing_is_answered(at: At) -> None:
 
 
 def test_without_the_users_word_the_boxes_do_not_count(at: At) -> None:
-    configure("version: 1\n")
+    configure("version: 1\nsandbox: {level: off}\n")
 
     async def body(desk: Desk) -> None:
         [ident] = await desk.ask("/permission")

@@ -113,6 +113,7 @@ def test_a_quoted_number_is_no_number() -> None:
         ("just words", "1:1: expected a map"),
         # what a schema cannot say
         ("hardlinks: ok", "1:1: hardlinks: only in your own configuration"),
+        ("notify: {command: [ls]}", "1:1: notify: only in your own configuration"),
         ("sandbox: {level: off}", "sandbox.level: off only in your own configuration"),
         ("approvals: {in_file: unsandboxed}", "approvals.in_file: only in your own configuration"),
         ("approvals: {timeout: 5s}", "expected a duration from 1m to 24h, found 5s"),
@@ -149,7 +150,7 @@ def test_all_problems_of_a_file_come_together_in_its_order() -> None:
 
 
 def test_own_files_may_say_more_and_less() -> None:
-    own = "hardlinks: ok\nsandbox: {level: off}\napprovals: {in_file: unsandboxed}\n"
+    own = "hardlinks: ok\nnotify: {command: [ls], desktop: false}\nsandbox: {level: off}\napprovals: {in_file: unsandboxed}\n"
     own += "can: {secrets: {K: {from: 'cmd:pass show k'}}, read: {deny: [~/x/, /srv/]}}\n"
     parsed = parse(own, source.USER)
     assert parsed.layer.kinds["read"].deny == ("/home/u/x/", "/srv/")

@@ -216,8 +216,23 @@ def test_depth_is_exact_and_brackets_in_strings_do_not_count(depth: int, good: b
 
 
 def test_a_large_flat_message_is_fine() -> None:
-    params = {"text": "[{\n" * 3_000_000, "list": [{} for _ in range(1000)]}
+    params = {"text": "[{\n" * 2_000_000, "list": [{} for _ in range(1000)]}
     assert decode(json.dumps({"method": "m", "params": params}).encode()) == Notification("m", params)
+
+
+@pytest.mark.parametrize("length", [jsonrpc.STRING, jsonrpc.STRING + 1])
+def test_a_text_has_an_end(length: int) -> None:
+    """Who asked with one too long hears so, and who waits for an answer."""
+    text = "x" * length
+    asked = decode(json.dumps({"id": 3, "method": "m", "params": {"a": text}}).encode())
+    answered = decode(json.dumps({"id": 3, "result": text}).encode())
+    if length <= jsonrpc.STRING:
+        assert isinstance(asked, Request)
+        assert isinstance(answered, Response)
+    else:
+        assert isinstance(asked, Noise)
+        assert (asked.why, asked.answer) == ("a text too long", Failure(3, -32700, "a text too long"))
+        assert isinstance(answered, Failure)
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,11 @@ def test_the_answer_names_its_rule_and_layer() -> None:
     assert decide(can(*chain), "write", "a.md").rule == "/w/.agent.yaml:10"
     assert decide(can(*chain), "write", "a.py").rule == "/w/.agent.yaml:9"
     found = decide(can(*chain), "write", "x.md")
-    assert (found.effect, found.rule, found.layer, found.enforcement) == (
+    assert (found.effect, found.rule, found.layer, found.pattern) == (
         Effect.ASK,
         "/w/a/.agent.yaml:10",
         "/w/a/.agent.yaml",
-        "acp",
+        "x.md",
     )
     assert decide(can(), "write", ".git/x").rule == "built-in floor: **/.git/"
     assert decide(can(), "network", "e.org").rule == "built-in default of network"

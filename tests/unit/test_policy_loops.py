@@ -101,8 +101,8 @@ def test_a_file_that_we_write_for_it_is_progress_once() -> None:
     watch = loops.Watch()
     for number in range(4):
         assert verdicts([call("make")] * 2, watch) == []
-        watch.wrote("a.py", b"x" * number)
-    watch.wrote("a.py", b"xxx")
+        watch.wrote("a.py", "x" * number)
+    watch.wrote("a.py", "xxx")
     assert [each.kind for each in verdicts([call("make")] * 9, watch)] == [Kind.NOTICE, Kind.PAUSE]
 
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opagent.model import Capabilities, Effect, Layer, RuleList
-from opagent.policy.decide import FLOOR, USER, decide
-from opagent.policy.rules import explicit
+from opagent.policy.decide import FLOOR, USER, decide, words
+from opagent.policy.lists import explicit
 
 W = "/w"
 USUAL = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -94,3 +94,15 @@ def test_a_path_has_one_answer_however_it_is_written(chain: tuple, users: tuple,
         severity((), chain, users, ("read", form)) for form in (path, f"/w/{path}", f"./{path}", f"z/../{path}", f"/w/./{path}/")
     }
     assert len(answers) == 1
+
+
+@USUAL
+@given(_several, _several, _users, _requests)
+def test_the_strictest_word_that_counts_is_the_decision_and_every_layer_has_one(
+    ceilings: tuple, chain: tuple, users: tuple, request: tuple
+) -> None:
+    capabilities = Capabilities((_floor, *ceilings), chain, defaults=users, workspace=W)
+    said, decision = words(capabilities, *request), decide(capabilities, *request)
+    assert max(word.effect for word in said if word.counts and word.effect is not None) is decision.effect
+    assert {layer.name for layer in (_floor, *ceilings, *chain, *users)} <= {word.layer for word in said}
+    assert any((word.effect, word.rule) == (decision.effect, decision.rule) for word in said)

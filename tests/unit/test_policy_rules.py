@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opagent.model import Effect, Layer, RuleList
-from opagent.policy import rules
+from opagent.policy import lists, rules
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_globs_count_from_their_own_file() -> None:
 
 
 def explicit(allow: tuple = (), ask: tuple = (), deny: tuple = (), *, kind: str = "read", request: object) -> tuple | None:
-    return rules.explicit(RuleList(allow, ask, deny), kind, request, "/w")
+    return lists.explicit(RuleList(allow, ask, deny), kind, request, "/w")
 
 
 def test_the_strictest_list_wins_whatever_the_order() -> None:
@@ -291,3 +291,37 @@ def test_a_tool_rule_needs_server_and_tool() -> None:
 )  # fmt: skip
 def test_a_pattern_of_a_parent_seen_from_a_directory_below(pattern: str, seen: str | None) -> None:
     assert rules.seen_from(pattern, "/srv", "/srv/docs") == seen
+
+
+_parts = st.lists(
+    st.sampled_from(["a", "b", "A", "é", "e\u0301", "*", "**", "*.py", "?", "{a,b}", "{a,b}c", "a*"]), min_size=1, max_size=3
+)
+_pattern = st.tuples(
+    st.sampled_from(["", "!"]), st.sampled_from(["", "/w/", "/"]), _parts.map("/".join), st.sampled_from(["", "/"])
+)
+_globs = st.lists(_pattern.map("".join), max_size=6).map(tuple)
+_path = st.lists(st.sampled_from(["w", "a", "b", "A", "é", "x.py", "ac"]), max_size=4).map(lambda parts: "/w/" + "/".join(parts))
+_words = st.lists(st.sampled_from(["git", "/usr/bin/git", "./git", "rm", "status"]), min_size=1, max_size=2).map(tuple)
+_commands = st.lists(
+    st.lists(st.sampled_from(["git", "./git", ("git", "rm"), "status"]), min_size=1, max_size=2).map(tuple), max_size=4
+)
+_hosts = st.lists(
+    st.sampled_from(["a.org", "!a.org", "*.a.org", "*", "A.org:80", "[::1]", "*.org:*", "b.a.org."]), max_size=4
+).map(tuple)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    st.one_of(
+        st.tuples(st.just("read"), _globs, _path.map(lambda path: path.rstrip("/") or "/")),
+        st.tuples(st.just("exec"), _commands.map(tuple), _words),
+        st.tuples(st.just("network"), _hosts, st.sampled_from(["a.org", "b.a.org:80", "A.ORG.", "[::1]:443", "org", "c.org:80"])),
+    ),
+    st.booleans(),
+    st.sampled_from(["/w", "/w/a", "/"]),
+)
+def test_a_list_that_could_not_match_has_no_match(case: tuple, fold: bool, base: str) -> None:
+    kind, patterns, request = case
+    bare = [pattern[1:] if isinstance(pattern, str) and pattern.startswith("!") else pattern for pattern in patterns]
+    if any(rules.matches(kind, pattern, request, base, fold, effect) for pattern in bare for effect in Effect):
+        assert lists.could(kind, patterns, request, base, fold)

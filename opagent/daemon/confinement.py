@@ -1,0 +1,207 @@
+"""How firmly an agent is held, and what it reaches: the level for a workspace on this machine, and the profile of a launch.
+
+plan = plan(workspace, role)              # level and why; raises SandboxMissing where a level is required that is not there
+launch = confined(plan, launch)           # with its box; both look at the disk: for a thread
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opagent import files, paths
+from opagent.daemon import census, ownwill
+from opagent.daemon.census import Census
+from opagent.errors import AgentFailed, OpAgentError
+from opagent.model import Layer, RuntimeSpec
+from opagent.policy import reach
+from opagent.policy.decide import FLOOR
+from opagent.process import gaps, landlock, limits, privategit, probe
+from opagent.process.box import Box
+from opagent.process.landlock import Landlock
+from opagent.process.pins import beneath
+from opagent.process.privategit import Private
+from opagent.process.profile import HOME, Level, Mount, Profile
+from opagent.process.programs import Programs
+from opagent.process.sandbox import Bwrap
+from opagent.process.supervisor import Launch
+from opagent.watch import workfiles
+
+if TYPE_CHECKING:
+    from opagent.daemon.workspace import Workspace
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`why`: a sentence where the level is not the strictest; `hint`: what makes it stricter."""
+
+    level: Level
+    wanted: str
+    why: str = ""
+    hint: str = ""
+    program: str = ""  # of bubblewrap
+
+    @property
+    def enforcement(self) -> str:
+        """Of what lies outside the workspace."""
+        return "os" if self.level in (Level.STRICT, Level.LANDLOCK) else "advisory"
+
+    @property
+    def notice(self) -> str:
+        """The one line that a person sees where nobody chose the weaker level."""
+        if self.wanted != AUTO or self.level is Level.STRICT:
+            return ""
+        return f"agents here are held at level {self.level}: {self.why}; more: {self.hint}"
+
+
+def plan(workspace: Workspace, role: str) -> Plan:
+    """Raises AgentFailed: a level is required that this machine does not have, or nothing can hold a stranger's program."""
+    wanted = str(workspace.binding.sandbox.get("level", AUTO))
+    if wanted == Level.OFF:
+        return Plan(Level.OFF, wanted, f"said by {workspace.binding.origins.get('sandbox.level')}")
+    able = probe.strict() if wanted != Level.LANDLOCK else probe.Ability(why="it is what the binding wants")
+    if able:
+        return Plan(Level.STRICT, wanted, program=able.program)
+    if wanted == Level.STRICT:
+        origin = workspace.binding.origins.get("sandbox.level")
+        raise AgentFailed("the sandbox level strict is required and does not work here", f"{able.why}; by {origin}", able.hint)
+    if landlock.abi():
+        return Plan(Level.LANDLOCK, wanted, able.why, able.hint)
+    if wanted == Level.LANDLOCK:
+        origin = workspace.binding.origins.get("sandbox.level")
+        raise AgentFailed(
+            "the sandbox level landlock is required and does not work here",
+            f"this kernel has no Landlock; by {origin}",
+            able.hint,
+        )
+    if not workspace.comes_with_us(role):
+        what = f"{workspace.runtime_name(role)} does not come with OpAgent, and nothing can confine it here"
+        raise AgentFailed(what, able.why, able.hint)
+    return Plan(Level.ADVISORY, wanted, able.why, able.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """`git`: what the agent sees of the repository, where that is not the repository itself; `scripts`: ownwill.py."""
+
+    launch: Launch
+    git: Private | None = None
+    scripts: dict[str, str] = field(default_factory=dict)
+
+
+def confined(plan: Plan, launch: Launch, workspace: Workspace, spec: RuntimeSpec) -> Confined:
+    """Raises AgentFailed for rules that no set of mounts can follow."""
+    if plan.level not in (Level.STRICT, Level.LANDLOCK):
+        return Confined(launch)
+    workspace.conversations_directory()
+    workfiles.prepare(Path(workspace.path))
+    for mount in state(workspace.path, spec):
+        files.private_directory(Path(mount.source))
+    found = _census(workspace)
+    argv, profile = reached(workspace, spec, launch.argv, launch.env.get("PATH", ""), found)
+    git = privategit.prepare(workspace.path, paths.agent_git(launch.id)) if plan.level is Level.STRICT else None
+    profile = replace(profile, git=git.folder if git else "")
+    scripts = ownwill.scripts(workspace.path, found.tree)
+    return Confined(replace(launch, argv=argv, box=box(plan, profile, launch.id)), git, scripts)
+
+
+def box(plan: Plan, profile: Profile, ident: str) -> Box:
+    """Another one of the same kind, for a program that the agent runs through us too."""
+    return Bwrap(profile, plan.program) if plan.level is Level.STRICT else Landlock(profile, str(paths.landlock_home(ident)))
+
+
+def _census(workspace: Workspace) -> Census:
+    return census.take(workspace.path, links=not workspace.binding.sandbox.get("hardlinks"))
+
+
+def reached(
+    workspace: Workspace, spec: RuntimeSpec, argv: tuple[str, ...], search_path: str, found: Census
+) -> tuple[tuple[str, ...], Profile]:
+    """The argv as it is inside, and all that an agent reaches; makes nothing. Raises AgentFailed."""
+    try:
+        names = reach.reach(workspace.binding.capabilities, found.tree)
+    except reach.TooMany as error:
+        raise AgentFailed(
+            f"the rules of {workspace.path} need more mounts than a sandbox has", str(error), "opagent explain"
+        ) from error
+    if len(found.linked) > reach.MOST:
+        what = f"{len(found.linked)} files in {workspace.path} have another name outside it"
+        raise AgentFailed(
+            what, "an agent could write what lies there", "hardlinks: ok in your own config.yaml, if they are meant"
+        )
+    argv, programs = Programs(search_path, private(workspace), workspace.path).show(argv, spec.package)
+    own = (workspace.binding.conversations.rstrip("/"), paths.WORK)
+    return argv, Profile(
+        workspace=workspace.path,
+        programs=programs,
+        mounts=state(workspace.path, spec),
+        protected=tuple(dict.fromkeys((*own, *names.protected, *found.linked))),
+        hidden=names.hidden,
+        read_only=names.read_only,
+        writable=names.writable,
+        nested=bool(spec.needs.get("nested")),
+        limits=limits.of(workspace.binding.limits),
+    )
+
+
+def state(workspace: str, spec: RuntimeSpec) -> tuple[Mount, ...]:
+    """The runtime's own directory where it is, and what it keeps of its home."""
+    own, home = str(paths.agent_state(workspace, spec.name)), paths.agent_home(workspace, spec.name)
+    return (Mount(own, own, writable=True), *(Mount(str(home / name), f"{HOME}/{name}", writable=True) for name in spec.state))
+
+
+def private(workspace: Workspace) -> tuple[str, ...]:
+    """What no mount of a program may hold: the person's home, our own state, and what the floor hides."""
+    floor: list[Layer] = [layer for layer in workspace.binding.capabilities.ceilings if layer.name == FLOOR]
+    hidden = [pattern.rstrip("/") for layer in floor for pattern in layer.kinds["read"].deny]
+    home = os.path.expanduser("~")
+    ours = (str(paths.state()), str(paths.config()), str(paths.run()))
+    return (home, os.path.realpath(home), *ours, *map(os.path.expanduser, hidden))
+
+
+def shown(workspace: Workspace, role: str) -> dict[str, Any]:
+    """What `explain` says of the sandbox: level, why, what is mounted, protected, hidden. For a thread; makes nothing."""
+    wanted = str(workspace.binding.sandbox.get("level", AUTO))
+    try:
+        found = plan(workspace, role)
+    except AgentFailed as error:
+        return {"level": "none", "wanted": wanted, "why": f"{error.what}: {error.why}", "hint": error.hint}
+    said: dict[str, Any] = {"level": found.level.value, "wanted": wanted, "enforcement": found.enforcement}
+    said |= {key: value for key, value in (("why", found.why), ("hint", found.hint)) if value}
+    if found.enforcement != "os":
+        return said
+    try:
+        search_path = workspace.client_environment.get("PATH", "")
+        _, profile = reached(workspace, workspace.runtime(role), workspace.argv(role), search_path, _census(workspace))
+    except OpAgentError as error:
+        return said | {"problem": str(error), "hint": error.hint}
+    said |= {"network": profile.network.value, "read_only": profile.read_only, "nested": profile.nested}
+    mounts = (*profile.programs, *profile.mounts)
+    said["mounts"] = [{"source": each.source, "place": each.place, "writable": each.writable} for each in mounts]
+    if found.level is Level.LANDLOCK:
+        return said | {"gaps": [gap.sentence for gap in gaps.gaps(profile, landlock.abi())]}
+    kinds = {"protected": profile.protected, "hidden": profile.hidden, "writable": profile.writable}
+    return said | {kind: [name for name in names if _exists(workspace, name)] for kind, names in kinds.items()}
+
+
+def _exists(workspace: Workspace, name: str) -> bool:
+    return os.path.lexists(os.path.join(workspace.path, name))
+
+
+def writes(running: Iterable[tuple[Plan, Box | None]], path: str) -> bool:
+    """Whether one of these agents can write a file: what is mounted read-only over its directory keeps it from that."""
+    return any(_writes(plan, box, path) for plan, box in running)
+
+
+def _writes(plan: Plan, box: Box | None, path: str) -> bool:
+    if box is None:
+        return True
+    if not beneath(path, box.profile.workspace):
+        return False
+    protected = [os.path.join(box.profile.workspace, name) for name in box.profile.protected]
+    return plan.level is not Level.STRICT or not any(beneath(os.path.dirname(path), os.path.normpath(name)) for name in protected)

@@ -1,0 +1,230 @@
+"""Agents at level strict through the real daemon: what they reach, what is protected, their .git, what is told after a turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opagent import paths
+from opagent.process import probe, tree
+from tests.doubles import runtimes
+from tests.doubles.patience import until
+from tests.integration.conftest import Talk
+
+HANDS = Path(__file__).parents[1] / "doubles/hands.py"
+SHELL = "import subprocess as s\nd = s.run({!r}, shell=True, stdout=s.PIPE, stderr=s.STDOUT, text=True)\nprint(d.stdout + str(d.returncode))"
+
+
+class Hands:
+    """An agent that runs what it is told, in a bound directory."""
+
+    def __init__(self, talk: Talk, **binding: Any) -> None:
+        self.talk = talk
+        runtimes.put("hands", sys.executable, "-I", "-S", str(HANDS), state=[".cache/hands"])
+        runtimes.bind(talk.client, talk.directory, "hands", **binding)
+        self.conversation = talk.create("hands")
+
+    def python(self, text: str) -> str:
+        turn = self.talk.say(self.conversation, text)
+        assert turn["state"] == "done", turn
+        self.turn = turn["id"]
+        return "".join(each["said"] for each in json.loads(self.talk.answer(self.conversation, self.turn)))
+
+    def shell(self, command: str) -> str:
+        return self.python(SHELL.format(command)).strip()
+
+    def notes(self) -> str:
+        events = self.talk.show(self.conversation)["events"]
+        return "\n".join(str(e["body"].get("text")) for e in events if e["turn"] == self.turn and e["kind"] == "note")
+
+    def row(self) -> dict[str, Any]:
+        (row,) = self.talk.client.request("process/list", {})["processes"]
+        return row
+
+
+def put(folder: Path, **content: str) -> None:
+    for name, text in content.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    return subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def notes(talk: Talk) -> Iterator[Path]:
+    assert probe.strict(), probe.strict()
+    yield talk.directory
+
+
+def test_it_sees_its_workspace_and_nothing_of_the_person(talk: Talk, notes: Path, home: Path) -> None:
+    put(home, **{".ssh__id": "key"})
+    put(notes, a="text")
+    hands = Hands(talk)
+    assert hands.shell("cat a").startswith("text")
+    assert "No such file" in hands.shell(f"cat {home}/.ssh/id")
+    seen = hands.shell(f"ls -A {home}; ls /; echo $HOME $TMPDIR; id -u; ps ax | wc -l")
+    assert ".ssh" not in seen and "srv" not in seen.split() and "/home/agent /tmp" in seen
+    assert hands.row()["level"] == "strict"
+
+
+def test_what_it_keeps_of_its_home_outlives_it(talk: Talk, notes: Path) -> None:
+    hands = Hands(talk)
+    hands.shell("echo kept > ~/.cache/hands/x; echo lost > ~/y")
+    talk.client.request("process/stop", {"process": hands.conversation["id"]})
+    assert hands.shell("cat ~/.cache/hands/x; ls ~/y").startswith("kept\nls:")
+
+
+@pytest.mark.parametrize(
+    "name", [".agent.yaml", "conversations/x.md", ".opagent/x", ".envrc", "sub/.vscode/settings.json", ".git/hooks/x"]
+)
+def test_protected_names_cannot_be_written(talk: Talk, notes: Path, name: str) -> None:
+    put(notes, **{".envrc": "old", "sub__.vscode__settings.json": "{}"})
+    git(notes, "init", "-q")
+    hands = Hands(talk)
+    assert "Read-only file system" in hands.shell(f"echo evil >> {name}")
+    assert "evil" not in (notes / ".envrc").read_text()
+
+
+def test_a_link_is_left_and_what_it_leads_to_is_protected(talk: Talk, notes: Path) -> None:
+    put(notes, real="old")
+    (notes / ".envrc").symlink_to("real")
+    (notes / ".bashrc").symlink_to("/nix/none")  # a dangling one must not keep the agent from starting
+    assert "Read-only" in Hands(talk).shell("echo evil >> real")
+
+
+def test_rules_are_mounts(talk: Talk, notes: Path) -> None:
+    put(
+        notes, **{".env": "secret", "sub__.env.local": "secret", "secrets__k": "secret", "docs__a": "a", "b.md": "b", "c.py": "c"}
+    )
+    can = {"read": {"deny": ["**/.env*", "secrets/"]}, "write": {"allow": ["docs/", "*.md"], "default": "deny"}}
+    hands = Hands(talk, can=can)
+    assert hands.shell("cat .env sub/.env.local secrets/k; ls secrets").count("Permission denied") == 4
+    assert hands.shell("echo x >> docs/a; echo x > docs/new; echo x >> b.md").endswith("0")
+    assert "Read-only" in hands.shell("echo x >> c.py") and "Read-only" in hands.shell("echo x > new.md")
+    shown = talk.client.request("binding/explain", {"path": str(notes), "environment": dict(os.environ)})["sandbox"]
+    assert (
+        shown["hidden"] == [".env", "secrets", "sub/.env.local"] and shown["read_only"] and shown["writable"] == ["b.md", "docs"]
+    )
+
+
+def test_a_hard_link_out_of_the_workspace_is_read_only(talk: Talk, notes: Path, home: Path) -> None:
+    put(home, outside="mine")
+    os.link(home / "outside", notes / "inside")
+    assert "Read-only" in Hands(talk).shell("echo evil >> inside")
+    assert (home / "outside").read_text() == "mine"
+
+
+def test_no_network_no_namespaces_no_trace_of_the_daemon(talk: Talk, notes: Path) -> None:
+    hands = Hands(talk)
+    said = hands.python(
+        "import socket, os\n"
+        "for what in (lambda: socket.create_connection(('127.0.0.1', 22), 2), lambda: os.unshare(0x10000000) if hasattr(os, 'unshare') else 1/0,\n"
+        f"             lambda: socket.socket(socket.AF_UNIX).connect({str(paths.socket())!r}), lambda: socket.socket(40, 1)):\n"
+        "    try:\n        what(); print('WORKED')\n    except (OSError, ZeroDivisionError) as error: print(type(error).__name__)"
+    )
+    assert "WORKED" not in said
+
+
+def test_an_agent_commits_branches_and_merges_and_the_person_has_it(talk: Talk, notes: Path) -> None:
+    git(notes, "init", "-q", "-b", "main")
+    git(notes, "config", "user.name", "n")
+    git(notes, "config", "user.email", "n@example.org")
+    put(notes, a="one\n")
+    git(notes, "add", "a")
+    git(notes, "commit", "-qm", "one")
+    hands = Hands(talk)
+    said = hands.shell(
+        "echo two >> a; git commit -qam two && git checkout -qb topic && echo t > t && git add t && git commit -qm topic"
+        " && git checkout -q main && git merge -q topic && git checkout -q topic && echo z >> a && git commit -qam three"
+        " && git rebase -q main && git checkout -q main"
+    )
+    assert said == "0"
+    assert git(notes, "log", "--format=%s", "-1") == "topic" and git(notes, "status", "--short", "-uno") == ""
+    assert "\n0" not in hands.shell("git config a.b c") and "\n0" not in hands.shell("echo x > .git/hooks/post-commit")
+    hands.shell("echo ../evil > .git/commondir; git status; rm .git/commondir")
+
+    put(notes, b="mine")
+    git(notes, "add", "b")
+    git(notes, "commit", "-qm", "by the person")
+    assert hands.shell("git log --format=%s -1; git status --short -uno").startswith("by the person\n")
+
+
+def test_a_repository_in_the_index_is_not_given_back(talk: Talk, notes: Path) -> None:
+    git(notes, "init", "-q", "-b", "main")
+    hands = Hands(talk)
+    hands.shell(
+        "git init -q evil; cd evil; echo x > x; git add x; git -c user.name=a -c user.email=b commit -qm x; cd ..; git add evil"
+    )
+    assert "another repository" in hands.notes() and "evil" in hands.notes()
+    assert "160000" not in git(notes, "ls-files", "-s")
+
+
+def test_files_that_run_by_themselves_are_told(talk: Talk, notes: Path) -> None:
+    put(notes, **{"package.json": json.dumps({"scripts": {"test": "true"}})})
+    hands = Hands(talk)
+    hands.shell("echo hello > a.txt")
+    assert hands.notes() == ""
+    hands.shell("mkdir sub; touch sub/.agent.yaml conftest.py x.pth; sed -i s/true/false/ package.json")
+    assert "sub/.agent.yaml" in hands.notes() and "not trusted" in hands.notes()
+    assert all(name in hands.notes() for name in ("conftest.py", "x.pth", "package.json")) and "runs by itself" in hands.notes()
+
+
+def test_a_hidden_file_that_is_replaced_here_ends_the_agent(talk: Talk, notes: Path) -> None:
+    put(notes, **{".env": "old"})
+    hands = Hands(talk, can={"read": {"deny": [".env"]}})
+    turn = talk.start(hands.conversation, "import time\nopen('begun', 'w')\ntime.sleep(600)")
+    until((notes / "begun").exists)
+    put(notes, new="secret")
+    os.replace(notes / "new", notes / ".env")
+    ended = talk.ended(hands.conversation, turn["id"])
+    assert ended["state"] == "interrupted"
+    assert "hidden" in json.dumps(talk.show(hands.conversation)["events"])
+    assert "Permission denied" in hands.shell("cat .env")
+
+
+def test_a_protected_file_that_is_replaced_here_is_protected_again(talk: Talk, notes: Path) -> None:
+    put(notes, **{".envrc": "old"})
+    hands = Hands(talk)
+    first = hands.row()["id"] if hands.shell("true") else ""
+    put(notes, new="new")
+    os.replace(notes / "new", notes / ".envrc")
+    hands.shell("true")
+    assert "Read-only" in hands.shell("echo evil >> .envrc") and hands.row()["id"] != first
+
+
+def test_the_exit_is_the_agents_own(talk: Talk, notes: Path) -> None:
+    hands = Hands(talk, supervise={"restart": "never"})
+    ended = talk.say(hands.conversation, "import os; os._exit(41)")
+    assert ended["state"] == "interrupted" and "exit status 41" in json.dumps(talk.show(hands.conversation)["events"])
+    ended = talk.say(hands.conversation, "import os; os.kill(os.getpid(), 9)")
+    assert "signal 9" in json.dumps(talk.show(hands.conversation)["events"])
+
+
+def test_the_pid_is_the_agents_and_its_end_ends_everything(talk: Talk, notes: Path) -> None:
+    hands = Hands(talk)
+    hands.python("import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)")
+    pid = hands.row()["pid"]
+    assert "hands.py" in Path(f"/proc/{pid}/cmdline").read_text() and hands.row()["processes"] == 2
+    below = [row.pid for row in tree.processes().values() if row.parent == pid]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: all(tree.start_time(each) is None for each in (pid, *below)))
+
+
+def test_off_is_the_users_own_word(talk: Talk, notes: Path, home: Path) -> None:
+    put(home, outside="mine")
+    paths.user_config().parent.mkdir(parents=True, exist_ok=True)
+    paths.user_config().write_text("version: 1\nsandbox: {level: off}\n")
+    hands = Hands(talk)
+    assert hands.shell(f"cat {home}/outside").startswith("mine") and hands.row()["level"] == "off"
