@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import click
@@ -69,7 +70,7 @@ def _other_names() -> str:
 
 def _command(name: str, command: click.Command) -> Iterator[str]:
     yield heading(3 if " " in name else 2, code(f"opagent {name}"))
-    yield command.help or ""
+    yield inspect.cleandoc(command.help or "")
     context = click.Context(command, info_name=f"opagent {name}")
     if not isinstance(command, Group):
         yield block(" ".join([context.info_name or "", *command.collect_usage_pieces(context)]))
