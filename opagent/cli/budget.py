@@ -12,16 +12,26 @@ from opagent.cli.command import CONVERSATION, Command, pass_app
 from opagent.cli.words import home_short
 from opagent.errors import Usage
 
+METRICS = ("cost", "messages", "tokens", "tool_calls", "turns", "wall")
 COLUMNS = {
     "METRIC": "metric", "USED": "used", "RESERVED": "reserved", "LIMIT": "limit", "LEFT": "left", "PER": "per",
     "ENFORCED": "enforcement", "FROM": "origin", "NOTE": "note",
 }  # fmt: skip
 
 
+def _metrics(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [f"{metric}=" for metric in METRICS if metric.startswith(incomplete)]
+
+
 @click.command(cls=Command, example="opagent budget docs --raise turns=50", exits=(0, 1, 2, 4, 5))
 @click.argument("target", required=False, metavar="[TARGET]", type=CONVERSATION)
 @click.option(
-    "--raise", "more", multiple=True, metavar="METRIC=N", help="Add so much for now: turns=50, tokens=500k, cost=2, wall=1h."
+    "--raise",
+    "more",
+    multiple=True,
+    metavar="METRIC=N",
+    shell_complete=_metrics,
+    help="Add so much for now: turns=50, tokens=500k, cost=2, wall=1h.",
 )
 @pass_app
 def budget(app: App, target: str | None, more: tuple[str, ...]) -> None:

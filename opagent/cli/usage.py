@@ -39,8 +39,8 @@ def usage(app: App, by: str, since: str | None, everything: bool) -> None:
         rows = [{**row, "id": row["name"]} for row in rows]
     elif app.out.format == "text":
         rows = [readable(row) for row in rows]
-    columns = {} if by == "host" else {by.upper(): "name"}
-    columns |= {"HOST": "host"} if "hosts" in found or by == "host" else {}
+    columns = {"HOST": "host"} if "hosts" in found or by == "host" else {}
+    columns |= {by.upper(): "name"} if by != "host" else {}
     app.out.records("usage", rows, columns | COLUMNS, "nothing was used yet")
     for host in found.get("hosts") or ():
         if not host["answered"]:

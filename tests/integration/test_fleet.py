@@ -86,6 +86,22 @@ def test_an_approval_of_another_machine(there: Sshd) -> None:
     assert again.returncode == 4 and "zzzzz" in again.stderr
 
 
+def test_usage_of_all_machines_and_a_budget_there(there: Sshd, home: Path) -> None:
+    (home / "notes").mkdir()
+    (there.home / "docs/.agent.yaml").write_text("version: 1\nagent: echo\nbudget: {turns: 1, per: total}\n")
+    assert run("open", str(home / "notes"), "--agent", "echo", "-m", "/spend 30").returncode == 0
+    assert run("open", "there:docs", "-m", "/spend 12").returncode == 0
+    shown = run_json("usage", "-a", "--by", "host")
+    fastjsonschema.compile(of("usage"))(shown)
+    assert sorted((row["host"] or "", row["tokens"]) for row in shown["usage"]) == [("", 30), ("there", 12)]
+    assert "\nthere " in run("usage", "-a").stdout and "there" not in run("usage").stdout
+    refused = run("open", "there:docs", "-m", "more")
+    assert refused.returncode == 8 and "opagent --host there allow" in refused.stderr, refused.stderr
+    assert "1 added" in run("budget", "there:docs", "--raise", "turns=1").stdout
+    assert run("--host", "there", "budget", "docs/").stdout.count("total") == 1
+    assert run("open", "there:docs", "-m", "more").returncode == 0
+
+
 def test_a_row_is_a_row() -> None:
     whole = {
         "conversation": "c", "path": "/p", "workspace": "/w", "agent": "a", "runtime": "r", "state": "ready", "since": "", "queued": 0,
