@@ -217,8 +217,8 @@ async def raise_now(shared: Shared, found: Iterable[tuple[Limit, int]], by: str)
             raised(db, shared.journal, None, limit, more, by)
 
     await shared.database.write(change, barrier=True)
-    for limit, _ in wanted:
+    for limit, more in wanted:
+        shared.accounts.raised(limit.key, more)
         if (ident := shared.approvals.posed(OverBudget(limit, 0).key)) is not None:
             with contextlib.suppress(AlreadyDecided):
                 await shared.approvals.answer(ident, Said(False, by, "cli", reason="the budget was raised"))
-    shared.accounts.wake()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,12 @@ class Accounts:
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             each.post(inbox.Look())
+
+    def raised(self, key: Key, more: int) -> None:
+        """A person added to a limit: it holds for the turns that run, too, and whoever waits looks again."""
+        for account in self._running.values():
+            account.limits = tuple(replace(each, most=each.most + more) if each.key == key else each for each in account.limits)
+        self.wake()
 
     def wait(self, c: Conversation) -> None:
         self._waiting[c.record.id] = c

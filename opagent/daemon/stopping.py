@@ -83,7 +83,8 @@ async def answered(c: Conversation, approval: Approval, pause: Pause) -> None:
     await c.file.show_again(approval.turn)
     if approval.state is not ApprovalState.ALLOWED:
         return
-    c.shared.accounts.wake()
+    if isinstance(pause, OverBudget):
+        c.shared.accounts.raised(pause.limit.key, pause.added(approval.answer or ""))
     ident = approval.turn
     turn = c.shared.database.read(lambda db: turn_rows.get(db, c.record.id, ident))
     if words := pause.next_words(approval.answer or "", turn):

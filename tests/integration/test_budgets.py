@@ -95,6 +95,17 @@ def test_a_command_raises_it_and_answers_the_question(talk: Talk) -> None:
             talk.client.request("budget/raise", {**where, "amounts": amounts})
 
 
+def test_what_is_added_holds_for_the_turn_that_runs(talk: Talk) -> None:
+    bind(talk, tool_calls=4, per="day")
+    conversation = talk.create()
+    turn = talk.start(conversation, "/calls 3\n/permission\n/calls 9")
+    question = until(talk.approvals)[0]
+    where = {"path": str(talk.directory), "environment": dict(os.environ)}
+    talk.client.request("budget/raise", {**where, "amounts": {"tool_calls": "9"}})
+    talk.client.request("approval/answer", {"approval": question["id"], "allow": True})
+    assert talk.ended(conversation, turn["id"])["state"] == "done"
+
+
 def test_nobody_raises_what_the_machine_sets(talk: Talk, home: Any) -> None:
     policy = home.parent / "no-policy.yaml"
     policy.write_text("budget: {turns: 1, per: day}\n")
