@@ -17,7 +17,8 @@ from opagent.model import TurnState
 _ENDINGS = {
     ("failed", ""): "Failed. Send again to try once more.",
     ("failed", "crashed"): "The agent crashed. Send again to go on.",
-    ("failed", "budget"): "The budget is used up. Raise it in the binding, then send again.",
+    ("cancelled", "budget"): "The budget is used up. Raise it with `opagent budget --raise`, then send again.",
+    ("cancelled", "loop"): "This looked like a loop. Send again to go on.",
     ("done", "limit"): "The agent stopped at its limit. Send `go on` to continue.",
     ("done", "refusal"): "The agent refuses to go on with this. Say it another way.",
     ("interrupted", ""): "Interrupted. Send again to go on.",
