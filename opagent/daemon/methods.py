@@ -38,6 +38,7 @@ from opagent.store import audit
 from opagent.store import conversations as conversation_rows
 from opagent.store import trust as trust_rows
 from opagent.store import turns as turn_rows
+from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
@@ -100,12 +101,15 @@ async def workspace_list(host: Host, client: Client, params: Params) -> Result:
 
 async def binding_explain(host: Host, client: Client, params: Params) -> Result:
     workspace = await _resolved(host, params)
-    return explain.explained(workspace, maybe(params, "agent"))
+    return await asyncio.to_thread(
+        explain.explained, workspace, maybe(params, "agent")
+    )  # it may try the sandbox, and looks around
 
 
 async def binding_decide(host: Host, client: Client, params: Params) -> Result:
     workspace = await _resolved(host, params)
-    return explain.decided(workspace, maybe(params, "agent"), text(params, "kind"), text(params, "request"))
+    asked = text(params, "kind"), text(params, "request")
+    return await asyncio.to_thread(explain.decided, workspace, maybe(params, "agent"), *asked)
 
 
 async def binding_create(host: Host, client: Client, params: Params) -> Result:
@@ -118,7 +122,10 @@ async def binding_create(host: Host, client: Client, params: Params) -> Result:
 
 async def trust_show(host: Host, client: Client, params: Params) -> Result:
     # the person's PATH: which program a runtime means is a part of what they say yes to
-    return trusting.asked(await _resolved(host, params))
+    asked = trusting.asked(await _resolved(host, params))
+    obj = {"path": asked["path"], "after": asked["digest"]}
+    host.shared.record(Draft(AuditKind.TRUST_ASK, who={"human": client.uid}, facts={"obj": obj}))
+    return asked
 
 
 async def trust_grant(host: Host, client: Client, params: Params) -> Result:

@@ -118,8 +118,7 @@ async def _permission(c: Conversation, request: Asked) -> None:
         return
     pattern = remembering.claimed(permission.kind, permission.same)
     earlier = c.shared.approvals.remembered(c, permission.kind, pattern)
-    confined = enforcing.ground(c.workspace, c.role).confined
-    decision = c.workspace.decide_permission(permission, earlier, confined)
+    decision = c.workspace.decide_permission(permission, earlier, enforcing.stands(agent).confined)
     if decision.effect is Effect.ASK:
         await put(c, running, request, Question.of(permission, decision, pattern))
     else:

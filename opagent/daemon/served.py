@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.services import Wanted
 
+SHELL = ("/bin/sh", "-c")
 _KINDS = {
     "fs/read_text_file": AuditKind.FS_READ, "fs/write_text_file": AuditKind.FS_WRITE, "terminal/create": AuditKind.EXEC_START,
 }  # fmt: skip
@@ -62,7 +63,7 @@ def argv(params: dict[str, Any]) -> tuple[str, ...]:
     command, words = as_text(params.get("command")), [as_text(word) for word in as_list(params.get("args"))]
     if not command:
         raise ValueError("no command")
-    return (command, *words) if words or not any(c.isspace() for c in command) else ("/bin/sh", "-c", command)
+    return (command, *words) if words or not any(c.isspace() for c in command) else (*SHELL, command)
 
 
 def variables(params: dict[str, Any]) -> dict[str, str]:

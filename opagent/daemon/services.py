@@ -1,7 +1,7 @@
 """The client services of ACP for a runtime that asks for them: files beneath the workspace, terminals; each under the policy.
 
 Off unless `runtime.yaml` says `client: [fs, terminal]`. A file is opened beneath the workspace's descriptor, whatever
-links say; the decision is taken on our action, never on what the agent calls it. A command is always asked.
+links say; the decision is taken on our action, never on what the agent calls it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from opagent import jsonrpc
 from opagent.acp.connection import Asked
 from opagent.acp.messages import REQUEST_CANCELLED, as_text
 from opagent.acp.permission import Permission
-from opagent.daemon import beneath, confinement, questions, served
+from opagent.daemon import beneath, confinement, enforcing, questions, served
 from opagent.daemon import workspace as workspace_of
 from opagent.daemon.asking import Question
 from opagent.daemon.effects import Act
@@ -105,7 +105,7 @@ class Services:
                 case "fs/write_text_file":
                     await self._decided(request, "write", await asyncio.to_thread(self._bound, request, again))
                 case "terminal/create":
-                    await self._ask(request, served.command(params), _UNCONFINED, self._bound(request, again), leaving=True)
+                    await self._command(request, self._bound(request, again))
                 case "terminal/output" | "terminal/wait_for_exit" | "terminal/kill" | "terminal/release":
                     await self._terminal(request, self._terminals[as_text(params.get("terminalId"))])
                 case _:
@@ -140,13 +140,28 @@ class Services:
         await self._c.shared.effects.denied(await asyncio.to_thread(served.act, self._c, self._agent, wanted), words)
         self._agent.refuse(wanted.request.id, _DENIED, words)
 
+    async def _command(self, request: Asked, bound: Bound) -> None:
+        """A command runs as the agent does: in its sandbox the rules decide, and outside of one a person does, each time."""
+        permission, argv = served.command(request.params), served.argv(request.params)
+        plain = remembering.words_of(as_text(request.params.get("command"))) if argv[:2] == served.SHELL else ()
+        said = [self._c.workspace.decide("exec", words) for words in (argv, plain) if words]
+        decision = max(said, key=lambda each: each.effect)
+        confined = enforcing.stands(self._agent).confined
+        if decision.effect is Effect.DENY:
+            await self._refuse(Wanted(request, bound.place, decision), f"the command is denied by {decision.rule}")
+        elif confined and decision.effect is Effect.ALLOW:
+            await self._perform(Wanted(request, bound.place, decision))
+        else:
+            await self._ask(request, permission, decision if confined else _UNCONFINED, bound, leaving=not confined)
+
     async def _ask(self, request: Asked, permission: Permission, decision: Decision, bound: Bound, leaving: bool = False) -> None:
         """Put it to a person, unless they said before what shall be. `leaving`: the sandbox, which counts once."""
         running = self._c.current
         if running is None:
             self._agent.refuse(request.id, _DENIED, "nobody can be asked outside a turn")
             return
-        pattern = "" if leaving else remembering.literal(permission.kind, [bound.place])
+        same = permission.same if permission.kind == "execute" else [bound.place]
+        pattern = "" if leaving else remembering.literal(permission.kind, same)
         earlier = self._c.shared.approvals.remembered(self._c, permission.kind, pattern)
         if earlier is not None:
             wanted = Wanted(request, bound.place, workspace_of.earlier(earlier))

@@ -46,7 +46,8 @@ async def answer(workspace: Workspace, state: Trust, digest: str | None, uid: in
         raise NotTrusted(f"{path} changed while you looked", "", f"opagent trust {shlex.quote(path)}")
     shown = _exact(workspace, question.shown(workspace.loaded))
     record = TrustRecord(path, present, state, timestamp(), f"human:{uid}", shown)
-    facts = {"obj": {"path": path, "after": present}, "state": state.value}
+    effect = "allow" if state is Trust.ALLOWED else "deny"
+    facts = {"obj": {"path": path, "after": present}, "decision": {"effect": effect}, "state": "done"}
     audit = Draft(AuditKind.TRUST_GRANT, who={"human": uid}, facts=facts)
     await journal.append(None, [audit], barrier=True, also=lambda db: rows.put(db, record))
     return {"path": path, "state": state.value, "digest": present}
@@ -58,5 +59,5 @@ async def forget(path: str, uid: int, journal: Journal) -> None:
     def change(db: Any) -> None:
         rows.remove(db, path)
 
-    audit = Draft(AuditKind.TRUST_REVOKE, who={"human": uid}, facts={"obj": {"path": path}})
+    audit = Draft(AuditKind.TRUST_REVOKE, who={"human": uid}, facts={"obj": {"path": path}, "state": "done"})
     await journal.append(None, [audit], barrier=True, also=change)

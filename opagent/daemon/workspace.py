@@ -241,7 +241,8 @@ class Workspace:
     def decide_permission(self, permission: Permission, remembered: Remembered | None, confined: bool) -> Decision:
         """An agent's question: a rule that denies what it names decides at once, and so does what a person said before.
 
-        What the agent names is a claim. Only where a sandbox holds it whatever it does may a rule answer yes for a person.
+        What the agent names is a claim. Only where a sandbox holds it whatever it does may a rule answer yes for a person,
+        and a default never does.
         """
         said = [self.decide(kind, request) for kind, request in claims.of(permission, self.path)]
         strictest = max(said, key=lambda each: each.effect, default=None)
@@ -249,9 +250,11 @@ class Workspace:
             return replace(strictest, enforcement="acp")
         if remembered is not None:
             return earlier(remembered)
-        if strictest is not None and (confined or strictest.effect is Effect.ASK):
+        if strictest is not None and strictest.effect is Effect.ASK:
             return replace(strictest, enforcement="acp")
-        why = "what it does cannot be told from its words" if confined else "without a sandbox every question goes to a person"
+        if confined and said and all(each.pattern for each in said):
+            return replace(said[0], enforcement="acp")
+        why = "no rule allows it" if confined else "without a sandbox every question goes to a person"
         return Decision(Effect.ASK, why, "built-in", "acp")
 
     def approval_timeout(self) -> tuple[float, bool]:

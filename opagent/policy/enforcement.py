@@ -29,7 +29,7 @@ class Ground:
     """What stands between an agent and what it wants here.
 
     `services`: what its runtime asks us to do, `fs` and `terminal`. `proxied`: the kinds whose requests have to pass us, since
-    nothing else leads out of the sandbox. `exposed`: secrets that stand in the agent's environment.
+    nothing else leads out of the sandbox. `exposed`: secrets that stand in the agent's environment; the proxy puts in the others.
     """
 
     level: str = NOTHING
@@ -94,11 +94,11 @@ def _passing(kind: str, effect: Effect, pattern: Any, ground: Ground) -> Enforce
 
 
 def _secrets(kind: str, effect: Effect, pattern: Any, ground: Ground) -> Enforced:
-    if effect is Effect.ALLOW and pattern in ground.exposed:
-        return Enforced(ADVISORY, effect, "it stands in the agent's environment")
-    if kind in ground.proxied:
-        return Enforced(PROXY, effect)
-    return Enforced(PROXY if ground.level == STRICT else ADVISORY, Effect.DENY, "no secret is handed out")
+    if effect is not Effect.ALLOW:
+        return Enforced(PROXY if ground.level == STRICT else ADVISORY, effect)
+    if pattern in ground.exposed:
+        return Enforced(ADVISORY, effect, "it stands in the agent's environment, which may give it to anybody")
+    return Enforced(PROXY, effect, "the proxy puts it in; the agent does not hold it")
 
 
 _KINDS = {

@@ -12,7 +12,7 @@ from tests.doubles.patience import until
 from tests.integration.conftest import Talk
 
 PUPPET = (sys.executable, str(Path(__file__).with_name("puppet.py")))
-FREE = {"read": {"default": "allow"}, "write": {"default": "allow"}}
+FREE = {"read": {"default": "allow"}, "write": {"default": "allow"}, "exec": {"default": "ask"}}
 
 
 class Strings:

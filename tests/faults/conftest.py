@@ -169,7 +169,9 @@ def install_oracle(ready: int = 30) -> None:
 def bind_oracle(client: Client, directory: Path) -> None:
     """A workspace of the oracle agent, trusted as a person would."""
     (directory / ".oracle").mkdir(parents=True)
-    (directory / ".agent.yaml").write_text("version: 1\nagent: oracle\ncan: {write: {default: allow}, read: {default: allow}}\n")
+    (directory / ".agent.yaml").write_text(
+        "version: 1\nagent: oracle\ncan: {write: {default: allow}, read: {default: allow}, exec: {default: ask}}\n"
+    )
     trust(client, directory)
 
 

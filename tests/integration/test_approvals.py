@@ -14,6 +14,7 @@ import pytest
 from opagent import paths
 from opagent.client import Client
 from opagent.errors import AlreadyDecided, ApprovalNotFound, Denied, Usage
+from tests.doubles import runtimes
 from tests.doubles.daemons import kill
 from tests.doubles.patience import until
 from tests.doubles.strings import FREE, Strings
@@ -45,6 +46,12 @@ def chosen(strings: Strings, turn: dict[str, Any]) -> str:
         if "outcome" in heard.get("result", {})
         else ("result" in heard and "y") or "n"
     )
+
+
+def unconfined() -> None:
+    """The user's own word, and no binding's."""
+    paths.config().mkdir(parents=True, exist_ok=True)
+    paths.user_config().write_text("version: 1\nsandbox: {level: off}\n")
 
 
 def remembered(talk: Talk) -> list[dict[str, Any]]:
@@ -94,6 +101,26 @@ def test_an_answer_for_the_binding_counts_until_what_decides_changes(talk: Talk)
     assert chosen(strings, turn) == "n"
 
 
+def test_a_rule_answers_for_a_person_only_where_a_sandbox_holds_the_agent(talk: Talk) -> None:
+    """And a default never does."""
+    rules = {"exec": {"allow": [["make", "tea"]], "deny": [["make", "war"]]}}
+    strings = Strings(talk, can=rules)
+    turn = strings.start(permission(1, "make", "tea", "now"))
+    if talk.client.request("binding/explain", {"path": str(talk.directory)})["sandbox"]["level"] == "strict":
+        assert chosen(strings, turn) == "y" and "allowed by" in strings.notes()
+    else:
+        answer(talk)
+    assert chosen(strings, strings.start(permission(2, "make", "war"))) == "n", "a denial needs no sandbox"
+    turn = strings.start(permission(3, "make", "coffee"))
+    answer(talk)
+    assert chosen(strings, turn) == "y"
+    unconfined()
+    strings = Strings(talk, can=rules)
+    turn = strings.start(permission(4, "make", "tea", "now"))
+    answer(talk, allow=False)
+    assert chosen(strings, turn) == "n"
+
+
 def test_what_is_forgotten_is_asked_again_and_a_no_is_remembered_too(talk: Talk) -> None:
     strings = Strings(talk, can=ASKING)
     turn = strings.start(write(talk, "b.md"))
@@ -112,6 +139,7 @@ def test_what_is_forgotten_is_asked_again_and_a_no_is_remembered_too(talk: Talk)
 
 
 def test_leaving_the_sandbox_is_never_remembered(talk: Talk) -> None:
+    unconfined()
     strings = Strings(talk, can=FREE)
     request = {"id": 1, "method": "terminal/create", "params": {"command": "true", "args": ["a", "b"]}}
     turn = strings.start(request)
@@ -239,8 +267,7 @@ for line in sys.stdin:
 
 def test_an_agent_cannot_answer_by_the_command_line(talk: Talk, tmp_path: Path) -> None:
     """A real agent that tries, directly and from a session of its own."""
-    from tests.doubles import runtimes
-
+    unconfined()  # in a sandbox it does not even find the socket
     script = tmp_path / "agent.py"
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "opagent"]

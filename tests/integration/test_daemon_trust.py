@@ -65,7 +65,7 @@ def test_an_answer_stands_in_the_journal(talk: Talk) -> None:
     query = "select kind, head from journal where kind like 'trust.%' order by seq"
     code = "import sqlite3, sys, json; print(json.dumps([[k, json.loads(h)] for k, h in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])]))"
     rows = json.loads(subprocess.check_output([sys.executable, "-c", code, str(paths.database()), query]))
-    assert [row[0] for row in rows] == ["trust.grant", "trust.revoke"]
+    assert [row[0] for row in rows] == ["trust.ask", "trust.grant", "trust.revoke"]
     assert all(row[1]["obj"]["path"] == str(talk.directory) and row[1]["who"]["human"] == os.getuid() for row in rows)
 
 

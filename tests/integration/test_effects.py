@@ -15,6 +15,7 @@ from tests.doubles.strings import Strings
 from tests.integration.conftest import Talk
 
 FREE = {
+    "exec": {"default": "ask"},
     "read": {"default": "allow", "deny": ["secret.md"]},
     "write": {"default": "allow", "ask": ["asked.md"], "deny": ["no.md"]},
 }

@@ -198,7 +198,7 @@ def test_a_secret_of_a_client_is_hidden_although_no_agent_got_it(
 def test_no_record_of_an_effect_holds_it(leaky: Talk, home: Path) -> None:
     """In the words of a command, in the name of a file, in an error: the name of the secret stands there."""
     conversation = leaky.create("leaky")
-    runtimes.bind(leaky.client, leaky.directory, "leaky", can={"write": {"default": "allow"}, "read": {"default": "allow"}})
+    runtimes.bind(leaky.client, leaky.directory, "leaky", can={"write": {"default": "allow"}, "exec": {"default": "ask"}})
     for number, (method, params) in enumerate(
         [
             ("terminal/create", {"command": "sh", "args": ["-c", f": {ALL}"]}),
