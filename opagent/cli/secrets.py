@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -29,6 +30,7 @@ def list_(app: App) -> None:
     from opagent.binding.surroundings import user_secrets
     from opagent.process import secrets as sources
 
+    _here(app, "list")
     problem = asyncio.run(sources.keyring_problem(os.environ))
     rows = [{"name": f"user:{name}", "from": source, "state": "not looked at"} for name, source in user_secrets().items()]
     rows.append({"name": "keyring:…", "from": "the keyring of this desktop", "state": problem or "there"})
@@ -42,6 +44,7 @@ def check(app: App, names: tuple[str, ...]) -> int:
     """Fetch each secret of your configuration, or those named (user:NAME, keyring:NAME), and say whether it is usable."""
     from opagent.binding.surroundings import user_secrets
 
+    _here(app, "check", *names)
     known = user_secrets()
     wanted = names or tuple(f"user:{name}" for name in known)
     rows = [_checked(name, known) for name in wanted]
@@ -69,6 +72,7 @@ def set_(app: App, name: str) -> None:
     """Put a secret into the keyring, for `from: keyring:NAME`. The value is typed, unseen, or comes on stdin."""
     from opagent.process import secrets as sources
 
+    _here(app, "set", name)
     try:
         value = app.out.ask_secret(f"value of {name}: ") if sys.stdin.isatty() else sys.stdin.read()
     except EOFError as error:
@@ -84,5 +88,10 @@ def forget(app: App, name: str) -> None:
     """Take a secret out of the keyring."""
     from opagent.process import secrets as sources
 
+    _here(app, "forget", name)
     asyncio.run(sources.forget(name, os.environ))
     app.out.result({"name": f"keyring:{name}"}) if app.out.json else app.out.talk(f"keyring:{name} is forgotten")
+
+
+def _here(app: App, *words: str) -> None:
+    app.only_here("secrets are kept", shlex.join(["opagent", "secrets", *words]))
