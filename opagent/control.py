@@ -92,7 +92,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "document/part": ("conversation, part (as a summary of the file names it)", "conversation, document"),
     "document/watch": ("path", "workspace; then `document` notifications {conversation, path, digest}"),
     "mirror/open": ("directory, machine, path (there), conversations?", "directory, folder"),
-    "mirror/close": ("directory", "closed (the files stay)"),
+    "mirror/close": ("directory", "closed (the files stay), waiting (files whose last save is not there)"),
     "mirror/settle": ("path (a conversation's file in a mirror)", "nothing, once what was saved in it is on the other machine"),
     "mirror/list": (
         "",
@@ -141,6 +141,17 @@ METHODS: dict[str, tuple[str, str]] = {
         "id (of an approval)",
         "id, kind: approval, state, title, steps: [{at, what, text}]",
     ),
+    "usage/list": (
+        "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",
+        "usage: [{name, turns, wall (s), tool_calls, tokens, cost, currency, reported_*, metered_*, estimated, doubtful, last}], "
+        "hosts?: [{name, answered, seen, why?}]",
+    ),
+    "budget/show": (
+        "path or conversation, agent?, environment?",
+        "workspace, per, limits: [{metric, per, scope, window, limit, raised, used, running, reserved, left, unit, enforcement, "
+        "origin, reported?, metered?, question?}]",
+    ),
+    "budget/raise": ("path or conversation, amounts: {metric: text}, agent?, environment?", "as budget/show"),
     "link/open": (
         "machine, again? (it was lost: wait, and start what is missing), asks? (somebody answers questions), "
         "agent? (socket of an ssh-agent), config? (an ssh_config)",

@@ -23,6 +23,8 @@ COMMANDS = {
     "approvals": ("approvals", "approvals", "what waits for your answer"),
     "allow": ("approvals", "allow", "say yes to an approval"),
     "deny": ("approvals", "deny", "say no to an approval"),
+    "usage": ("usage", "usage", "what agents used: turns, time, tokens, costs"),
+    "budget": ("budget", "budget", "what may be used, what is left, and more of it"),
     "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),
     "audit": ("audit", "audit", "what was done, by which rule, and whether the record is whole"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),

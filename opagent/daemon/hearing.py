@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from opagent.acp.connection import Asked, Closed, Incoming, Noise, Refusal, Reply, Told, Update, Withdrawn
-from opagent.daemon import granted, questions, recording, turns
+from opagent.daemon import granted, questions, recording, stopping, turns
 from opagent.errors import AgentFailed
 from opagent.model import ProcessState
 from opagent.process.states import Happening
@@ -43,6 +43,12 @@ async def _keep(c: Conversation, updates: list[Update]) -> None:
         await c.append(drafts)
         if c.current.reported:
             await granted.reported(c, c.current)
+    if updates and c.current is not None:
+        for verdict in c.current.verdicts:
+            await stopping.circles(c, verdict)  # the first that stops it counts
+        if c.current is not None:
+            c.current.verdicts.clear()
+        await stopping.look(c)
     updates.clear()
 
 

@@ -115,6 +115,7 @@ async def fail(c: Conversation, error: OpAgentError) -> None:
             await turns.finish(c, TurnState.FAILED, error.code, str(error), error.hint)
         except Conflict:
             c.current = None  # its end was in the store already
+            c.shared.accounts.ended(c.record.id)
     elif isinstance(error, StoreFailed):
         asyncio.get_running_loop().call_later(AGAIN, c.post, inbox.Look())
         return

@@ -105,6 +105,17 @@ class Links:
         self._host.mirrors.wake(name)
         return paths.machine_socket(name)
 
+    async def finish(self, name: str) -> None:
+        """One attempt, to its end, also where who wants it has no time: what is copied to a machine is not cut half-way."""
+        reached = self._reach(name)
+        try:
+            made = await reached.link.up(None, reflecting.silent)
+        except OpAgentError as error:
+            log.info("%s: %s", name, error)
+            return
+        if reached.remembered is not made:
+            await self._remember(reached, made)
+
     def connected(self, name: str) -> bool:
         """Whether its link stands. Dials nothing."""
         reached = self._reached.get(name)
@@ -235,7 +246,8 @@ class Links:
     async def _seen(self, reached: Reached, connection: Connection, facts: Facts) -> None:
         record = reached.record.seen(connection.identity, facts.as_json(), connection.transport, self._host.shared.now())
         reached.record = record
-        await self._host.database.write(lambda db: rows.put(db, record))
+        if self._reached.get(record.name) is reached:  # nobody has forgotten it meanwhile
+            await self._host.database.write(lambda db: rows.put(db, record))
 
     # ---- the socket ------------------------------------------------------------------------------------------------------
 
@@ -305,7 +317,7 @@ def _settings(reached: Reached, verb: str) -> tuple[Settings, Wanted]:
 
 def _shown(reached: Reached) -> dict[str, Any]:
     link = reached.link
-    return {"state": link.state.value, "since": reached.since, **({"why": link.why} if link.why else {})}
+    return {"state": link.shown.value, "since": reached.since, **({"why": link.why} if link.why else {})}
 
 
 def _asleep() -> float:

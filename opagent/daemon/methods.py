@@ -25,6 +25,7 @@ from opagent.daemon import (
     leaving,
     machines,
     mirroring,
+    reckoning,
     reports,
     trusting,
 )
@@ -358,7 +359,9 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-_ELSEWHERE = auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS  # what other modules have
+_ELSEWHERE = (  # what other modules have
+    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS
+)
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,

@@ -166,6 +166,8 @@ async def put(c: Conversation, running: Running, request: Asked, question: Quest
         request, question = Asked(GUARD, GUARD, {}, -c.guard.summaries), _summary(c)
     approval = await c.shared.approvals.ask(c, running.turn, request, question)
     running.pending[approval.id] = request
+    if running.account is not None and c.workspace.approval_timeout()[1]:
+        running.account.watch.stop(c.shared.clock())  # a question that waits for ever must not use up the time
     await c.waits(approval)
 
 
@@ -195,6 +197,8 @@ async def _let_ask(c: Conversation, running: Running, approval: Approval) -> Non
 async def answered(c: Conversation, approval: Approval) -> None:
     """The committed answer goes to the agent, chosen by kind."""
     running, agent = c.current, c.agent
+    if agent is not None and not agent.lives:
+        return  # it never hears it: its end, which is on its way, makes the answer void
     request = running.pending.pop(approval.id, None) if running else None
     if running is None or agent is None or request is None:
         return  # the turn ended before: nobody waits for it, and nothing is done for it
@@ -230,6 +234,8 @@ async def _goes_on(c: Conversation, running: Running, agent: Agent, settled: App
     if not running.pending and c.process_state is ProcessState.WAITING:
         await c.move(Happening.ANSWERED)
     agent.last_heard = c.shared.clock()
+    if running.account is not None and not running.pending:
+        running.account.watch.go_on(c.shared.clock())
     draft = Draft(Kind.TURN_STATE, turn.id, {"state": turn.state.value, "message": turn.message, "delivered": settled})
     await c.append([draft], barrier=True, also=lambda db: rows.update(db, turn))
     await c.file.write()

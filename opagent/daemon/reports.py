@@ -159,6 +159,8 @@ def process(host: Host, found: Conversation) -> dict[str, Any]:
         body |= {"draft": "not sent", "not_sent": found.standing.refused}
     if lost := host.database.read(lambda db: effects.left_unknown(db, found.record.id)):
         body["unknown"] = lost
+    if found.stuck:
+        body["stuck"] = found.stuck
     if waiting:
         body["waiting_for"] = list(waiting)
     elif running and running.stalled:

@@ -16,6 +16,7 @@ from opagent.daemon.effects import Act, Effects
 from opagent.daemon.notifying import Notifier
 from opagent.daemon.ownership import Ownership
 from opagent.daemon.redaction import Known
+from opagent.daemon.spending import Accounts
 from opagent.document.names import new_id
 from opagent.errors import NotFound
 from opagent.model import Conversation, ConversationId, ExitReport, ProcessId, ProcessState
@@ -42,6 +43,7 @@ class Shared:
         self.approvals = Approvals(self)
         self.notifier = Notifier(self)
         self.approvals.asked = self.notifier.tell
+        self.accounts = Accounts(self)
         self.ownership = Ownership()
         self.known = Known()
         self.effects = Effects(journal, database, self.known)

@@ -6,6 +6,7 @@ mounted in its place. (Design: "The profile of level `strict`".)
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterable
@@ -30,7 +31,7 @@ class Pins:
         self.hidden: list[str] = []  # those of them that hide something
         self.warnings: list[str] = []
         self._workspace = profile.workspace
-        self._top = os.open(profile.workspace, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._top = high(os.open(profile.workspace, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
         self.fds.append(self._top)
         try:
             self._mount(profile)
@@ -74,6 +75,7 @@ class Pins:
             fd = self._target(name)
             if fd < 0:
                 return ""
+        fd = high(fd)
         self.fds.append(fd)
         place = os.readlink(f"/proc/self/fd/{fd}")
         self.mounted.append(place)
@@ -118,6 +120,14 @@ class Pins:
             own = os.path.join(private, name)
             if not self._pin("--ro-bind-fd", f".git/{name}") and os.path.lexists(own):
                 self.options += ["--ro-bind", own, os.path.join(place, name)]  # empty, and stays so
+
+
+def high(fd: int) -> int:
+    """The same under a number of two digits: those of one are for the agent's pipes. Closes the other one."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
+    finally:
+        os.close(fd)
 
 
 def mount(each: Mount) -> list[str]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from opagent.process import limits, seccomp
 from opagent.process.box import Pipes, Started, popen
-from opagent.process.pins import Pins, beneath, mount
+from opagent.process.pins import Pins, beneath, high, mount
 from opagent.process.profile import HOME, Level, Mount, Profile
 
 BWRAP = "/usr/bin/bwrap"  # AppArmor profiles name this path
@@ -25,6 +25,11 @@ SYSTEM = (
     "/usr", "/etc/ssl", "/etc/ca-certificates", "/etc/pki", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts",
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/alternatives",
 )  # fmt: skip
+# bwrap and its init keep stdin and stdout open for as long as they live: then nobody would notice that the agent closed them.
+# They close all else, so the pipes pass them under other numbers.
+_SH = ("/bin/sh", "-c")
+_ASIDE = (*_SH, 'exec "$@" 8<&0 9>&1 0</dev/null 1>/dev/null', "sh")
+_BACK = (*_SH, 'exec "$@" 0<&8 1>&9 8<&- 9>&-', "sh")
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr, or directories of their own
 _UNSHARED = ("user", "ipc", "pid", "uts", "cgroup-try", "net")
 
@@ -50,6 +55,7 @@ class Bwrap:
             kept = contextlib.ExitStack()
             kept.callback(os.close, status)
             stack.push(kept)
+            theirs = high(theirs)
             stack.callback(os.close, theirs)
             filter_ = _memory(stack, "filter", _filter(self.profile))
             words = [
@@ -62,7 +68,8 @@ class Bwrap:
                 cwd,
             ]
             said = _memory(stack, "options", b"".join(os.fsencode(word) + b"\0" for word in words))
-            command = [self.program, "--args", str(said), "--", *limits.prefix(self.profile.limits, limits.present()), *argv]
+            program = (*_BACK, *limits.prefix(self.profile.limits, limits.present()), *argv)
+            command = (*_ASIDE, self.program, "--args", str(said), "--", *program)
             inside = {**env, "HOME": HOME, "TMPDIR": "/tmp"}
             child = popen(command, inside, cwd, pipes, (*pins.fds, theirs, filter_, said))
             kept.pop_all()
@@ -109,7 +116,7 @@ def _filter(profile: Profile) -> bytes:
 
 def _memory(stack: contextlib.ExitStack, name: str, content: bytes) -> int:
     """A file without a name."""
-    fd = os.memfd_create(name)
+    fd = high(os.memfd_create(name))
     stack.callback(os.close, fd)
     os.write(fd, content)
     os.lseek(fd, 0, os.SEEK_SET)

@@ -55,6 +55,7 @@ class AuditKind(enum.StrEnum):
     BUDGET_RESERVE = "budget.reserve"
     BUDGET_SPEND = "budget.spend"
     BUDGET_HIT = "budget.hit"
+    BUDGET_RAISE = "budget.raise"
     LIMIT_HIT = "limit.hit"
     HOST_CONNECT = "host.connect"
     HOST_LOST = "host.lost"

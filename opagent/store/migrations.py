@@ -88,7 +88,35 @@ _EFFECTS = (  # what was done or granted: `seq` and `ended` are numbers of the j
 )
 
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED, _EFFECTS)
+_BUDGETS = (
+    # source: `counted` stands against a limit, `reported` and `metered` say where it comes from; amounts as in policy/budget.py
+    """create table ledger(
+         per text not null, name text not null, window text not null, metric text not null, source text not null,
+         used integer not null, primary key (per, name, window, metric, source)) strict""",
+    """create table reservation(
+         turn text not null, per text not null, name text not null, window text not null, metric text not null,
+         amount integer not null, primary key (turn, per, name, window, metric)) strict""",
+    "create index reservation_key on reservation(per, name, window, metric)",
+    """create table raised(
+         number integer primary key, per text not null, name text not null, window text not null, metric text not null,
+         amount integer not null, at text not null, by text not null) strict""",
+    "create index raised_key on raised(per, name, window, metric)",
+    # a turn; without `ended` it runs. null: nobody said. estimated: metrics of which nobody said anything, doubts: why numbers
+    # were not taken as they came
+    """create table spent(
+         turn text primary key, conversation text not null, workspace text not null, agent text not null, model text not null,
+         session text not null, day text not null, begun text not null, ended text, wall integer not null default 0,
+         tool_calls integer not null default 0, tokens integer not null default 0, cost integer not null default 0,
+         currency text not null default '', reported_input integer, reported_output integer, reported_cost integer,
+         metered_input integer, metered_output integer, metered_cost integer, estimated text not null default '',
+         doubts text not null default '') strict""",
+    "create index spent_begun on spent(begun)",
+    "create index spent_workspace on spent(workspace, begun)",
+    "create index spent_session on spent(session)",
+    "create index spent_open on spent(turn) where ended is null",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED, _EFFECTS, _BUDGETS)
 
 
 def version(connection: sqlite3.Connection) -> int:

@@ -118,8 +118,23 @@ def files() -> str:
             "payload_cache": paths.payload_cache(),
             "python_archives": paths.python_archives(),
             "agent_state": paths.state() / "agents" / "RUNTIME-HASH",
+            "agent_home": paths.state() / "agents" / "RUNTIME-HASH" / "home",
+            "agent_gits": paths.agent_gits(),
+            "agent_git": paths.agent_git("ID"),
+            "landlock_home": paths.landlock_home("ID"),
+            "sandbox_probe": paths.sandbox_probe(),
         }
-        folders = ("agent_sockets", "agent_state", "database_blobs", "local", "python_archives")
+        folders = (
+            "agent_git",
+            "agent_gits",
+            "agent_home",
+            "agent_sockets",
+            "agent_state",
+            "landlock_home",
+            "database_blobs",
+            "local",
+            "python_archives",
+        )
         rows += [(code(_shown(shown[name])), "0700" if name in folders else "0600", what) for name, what in BESIDE.items()]
     return page(
         "Files and sockets",

@@ -47,6 +47,11 @@ BESIDE = {
     "database_blobs": "Beside the database: large bodies of events, by digest.",
     "agent_log": "What one process wrote to stderr; `opagent logs` shows it. Kept 7 days, the last 20 of a conversation longer.",
     "agent_state": "What a runtime keeps for one workspace.",
+    "agent_home": "What it keeps of its home directory there: the directories that `state:` of its description names.",
+    "agent_gits": "The `.git` that each agent [sees](../concepts/sandbox.md#its-git). Emptied when a daemon starts.",
+    "agent_git": "The one of a process.",
+    "landlock_home": "The home directory of a program at level `landlock`.",
+    "sandbox_probe": "That the sandbox works here, as of this boot, kernel and `bwrap`.",
 }
 WORKSPACE = {
     paths.BINDING: "The [binding](../concepts/binding.md). Yours; no agent may write it.",

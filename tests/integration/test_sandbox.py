@@ -242,3 +242,8 @@ def test_what_an_agent_committed_before_it_crashed_is_given_back(talk: Talk, not
         SHELL.format(f"echo two >> a; {words} commit -qam two; git checkout -qb topic") + "\nimport os; os._exit(3)",
     )
     assert git(notes, "rev-parse", "--abbrev-ref", "HEAD") == "topic" and git(notes, "status", "--short", "-uno") == ""
+
+
+def test_an_agent_that_closed_its_output_is_noticed(talk: Talk, notes: Path) -> None:
+    ended = talk.say(Hands(talk).conversation, "import os, time\nos.close(1)\ntime.sleep(600)")
+    assert ended["state"] == "interrupted"
