@@ -137,12 +137,12 @@ def _mirror(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @host.command(cls=Command, example="opagent host unmirror docs-on-gpu1", exits=(0, 1, 2, 4), only_here=True)
-@click.argument("directory", shell_complete=mirrors)
+@click.argument("mirror", metavar="DIRECTORY", shell_complete=mirrors)
 @pass_app
-def unmirror(app: App, directory: str) -> None:
+def unmirror(app: App, mirror: str) -> None:
     """Let a directory be a mirror no longer: its files stay, here and there, and go nowhere any more."""
-    _here(app, "unmirror", directory)
-    path = os.path.realpath(os.path.expanduser(directory))
+    _here(app, "unmirror", mirror)
+    path = os.path.realpath(os.path.expanduser(mirror))
     answer = app.ask("mirror/close", directory=path)
     if not answer["closed"]:
         raise NotFound(f"{path} is no mirror", hint="opagent host mirrors")
