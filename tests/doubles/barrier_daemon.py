@@ -21,9 +21,11 @@ from opagent.daemon import main, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.approvals import Approvals
 from opagent.daemon.conversation import Conversation
+from opagent.daemon.effects import Effects
 from opagent.daemon.host import Host
 from opagent.model import Kind
 from opagent.process.supervisor import Process
+from opagent.store.events import AuditKind
 from opagent.watch import exchange
 from tests.doubles.mortal_daemon import WORD, after, before, mortal
 from tests.doubles.patience import until
@@ -85,6 +87,8 @@ ARMED: dict[str, Callable[[], None]] = {
     "K9": told(Kind.TOOL_CALL),
     "K10": told(Kind.APPROVAL_ASKED),
     "K11": lambda: before(Approvals, "_tell", lambda self, approval: True, stop),
+    "K12a": lambda: after(Effects, "begin", lambda self, act, *_, **__: act.kind is AuditKind.FS_WRITE, stop),
+    "K12b": lambda: before(Effects, "end", lambda self, seq, act, *_, **__: act.kind is AuditKind.FS_WRITE, stop),
     "K13": lambda: before(turns, "ended", lambda c, number, result: c.current is not None and mortal(c.current.turn), stop),
     "K14": lambda: before(exchange, "swap", half_written, stop),
     "K15": lambda: before(Host, "close", lambda self: True, stop),

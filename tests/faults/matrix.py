@@ -45,8 +45,8 @@ def not_run(step: str, victim: str) -> str:
     """Why a cell cannot be run; empty when it can."""
     if victim in _MISSING:
         return _MISSING[victim]
-    if step in ("K12a", "K12b"):
-        return "effects are not recorded ahead of time yet"
+    if step in ("K12a", "K12b") and victim in ("remote daemon", "SSH link"):
+        return "the agent there, echo, asks for no effects"
     if (step, victim) == ("K0", "agent"):
         return "before the spawn there is no agent to kill"
     return ""

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 from typing import Any
 
 import psutil
 import pytest
 
+from opagent import paths
 from opagent.client import Client
 from tests.doubles import barrier_daemon
 from tests.doubles.checker import heard_by, of_test
 from tests.doubles.daemons import environment
 from tests.doubles.mortal_daemon import WORD
 from tests.doubles.patience import PATIENCE, until
-from tests.faults.conftest import Place, is_daemon_of_test
+from tests.faults.conftest import Place, is_daemon_of_test, trust
 from tests.faults.matrix import cells, state
 
-WARM = ("K6", "K7", "K8", "K9", "K10", "K11", "K13", "K14", "K15")  # the agent runs already
+WARM = ("K6", "K7", "K8", "K9", "K10", "K11", "K12a", "K12b", "K13", "K14", "K15")  # the agent runs already
 LONG, SHORT = f"/slow 200 0.05\n{WORD}", f"/slow 10 0.02\n{WORD}"
-TEXTS = {"K9": "/tool\n{}", "K10": f"/permission\n{WORD}", "K11": f"/permission\n{WORD}", "K13": SHORT, "K14": SHORT}
+WRITES = {"can": {"write": {"default": "allow"}, "read": {"default": "allow"}}}
+TEXTS = {
+    "K12a": "/fs made.md once\n{}",
+    "K12b": "/fs made.md once\n{}",
+    "K9": "/tool\n{}",
+    "K10": f"/permission\n{WORD}",
+    "K11": f"/permission\n{WORD}",
+    "K13": SHORT,
+    "K14": SHORT,
+}
 
 
 def stopping_at(place: Place, step: str) -> int:
@@ -66,6 +78,9 @@ def replayed(conversation: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("step", "victim"), cells("agent", "daemon", "client"))
 def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
+    if step.startswith("K12"):
+        (place.directory / ".agent.yaml").write_text(f"version: 1\nagent: oracle\n{json.dumps(WRITES)[1:-1]}\n")
+        trust(place.client, place.directory)
     daemon = stopping_at(place, step)
     conversation = place.create("oracle")
     if step in WARM:
@@ -89,6 +104,8 @@ def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
     assert ended["state"] in state(step, victim), ended
     assert heard_by(place.directory).count(text) <= 1
     _void(place, step, victim)
+    if step.startswith("K12"):
+        _effect(place, step, victim)
     client.wait(PATIENCE)
     if answering is not None:
         answering.wait(PATIENCE)
@@ -114,3 +131,11 @@ def _void(place: Place, step: str, victim: str) -> None:
     """An answer that the agent cannot have got counts for nothing; nothing is allowed by a death."""
     for approval in place.client.request("approval/list", {"all": True})["approvals"]:
         assert approval["state"] == ("allowed" if victim == "client" else "void"), (step, victim, approval)
+
+
+def _effect(place: Place, step: str, victim: str) -> None:
+    """I4: what nobody saw end is unknown and not done again; otherwise it is done, whoever had asked for it."""
+    with sqlite3.connect(f"file:{paths.database()}?mode=ro", uri=True) as connection:
+        states = [row[0] for row in connection.execute("select state from effect where kind = 'fs.write' and state != 'seen'")]
+    assert states == ["unknown" if victim == "daemon" else "done"], states
+    assert (place.directory / "made.md").exists() is ((step, victim) != ("K12a", "daemon"))
