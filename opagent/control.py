@@ -92,7 +92,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "document/part": ("conversation, part (as a summary of the file names it)", "conversation, document"),
     "document/watch": ("path", "workspace; then `document` notifications {conversation, path, digest}"),
     "mirror/open": ("directory, machine, path (there), conversations?", "directory, folder"),
-    "mirror/close": ("directory", "closed (the files stay)"),
+    "mirror/close": ("directory", "closed (the files stay), waiting (files whose last save is not there)"),
     "mirror/settle": ("path (a conversation's file in a mirror)", "nothing, once what was saved in it is on the other machine"),
     "mirror/list": (
         "",
@@ -114,6 +114,17 @@ METHODS: dict[str, tuple[str, str]] = {
         "after (the last seq); then `event` notifications",
     ),
     "events/unsubscribe": ('conversation or "*"', ""),
+    "audit/query": (
+        "conversation?, agent?, kinds?: [kind or fs.*], path?, state?, since?, until? (times, UTC), after? (a number: forwards), "
+        "limit?, exact? (as stored, all of it)",
+        "records: [what the head says + {body (null: purged), link}], more, last (the end of the journal), host",
+    ),
+    "audit/verify": (
+        "heads?: [texts that hold SEQ:LINK]",
+        "rows, purged, head (SEQ:LINK), heads (the chain's own), compared, sealed, broken (null: whole), row (the bad one), host",
+    ),
+    "audit/head": ("seq?", "host, seq, link (of the last row), at_seq (the link of the row asked for; null: there is none)"),
+    "audit/purge": ("conversation, before? (a time, UTC)", "conversation, path, purged (rows)"),
     "approval/list": ("all?, conversation?, hosts? (of connected machines too)", "approvals (with hosts: each with host|null)"),
     "approval/find": ("approval (or its beginning)", "hosts: [name] (connected ones where it waits)"),
     "approval/answer": (
@@ -130,6 +141,17 @@ METHODS: dict[str, tuple[str, str]] = {
         "id (of an approval)",
         "id, kind: approval, state, title, steps: [{at, what, text}]",
     ),
+    "usage/list": (
+        "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",
+        "usage: [{name, turns, wall (s), tool_calls, tokens, cost, currency, reported_*, metered_*, estimated, doubtful, last}], "
+        "hosts?: [{name, answered, seen, why?}]",
+    ),
+    "budget/show": (
+        "path or conversation, agent?, environment?",
+        "workspace, per, limits: [{metric, per, scope, window, limit, raised, used, running, reserved, left, unit, enforcement, "
+        "origin, reported?, metered?, question?}]",
+    ),
+    "budget/raise": ("path or conversation, amounts: {metric: text}, agent?, environment?", "as budget/show"),
     "link/open": (
         "machine, again? (it was lost: wait, and start what is missing), asks? (somebody answers questions), "
         "agent? (socket of an ssh-agent), config? (an ssh_config)",

@@ -97,7 +97,8 @@ def read_regular(fd: int, limit: int, name: str) -> bytes:
         raise FileRefused(f"{name} is too large", f"{found.st_size} bytes, the limit is {limit}")
     parts: list[bytes] = []
     left = limit + 1
-    while left > 0 and (part := os.read(fd, min(left, 1 << 20))):
+    piece = max(1 << 20, found.st_size + 1)  # as a rule all of it, and nothing to be joined
+    while left > 0 and (part := os.read(fd, min(left, piece))):
         parts.append(part)
         left -= len(part)
     if left <= 0:

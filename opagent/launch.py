@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opagent import files, paths, staying
+from opagent import files, paths
 from opagent.errors import DaemonUnavailable, NotPrivate
 
 if TYPE_CHECKING:  # importing it takes as long as three requests, and only a start needs it
@@ -178,6 +178,8 @@ def _open(path: Path, flags: int) -> int:
 
 def _launch(end: float) -> None:
     """Start the daemon, detached, and wait for its byte; one that left because another is there is no error."""
+    from opagent import staying  # with what it imports as slow as a request, and only a start needs it
+
     plan = staying.decide(staying.ask())
     if _ready(plan.prefix, end) or (plan.prefix and _ready((), end)):  # the user's manager may not be there after all
         return
@@ -203,6 +205,8 @@ def _ready(prefix: tuple[str, ...], end: float) -> bool:
 def _spawn(prefix: tuple[str, ...]) -> int:
     """The reading end of the daemon's ready pipe."""
     import subprocess
+
+    from opagent import staying
 
     _started[:] = [process for process in _started if process.poll() is None]
     log = _open(paths.daemon_log(), os.O_WRONLY | os.O_APPEND)

@@ -67,6 +67,7 @@ class ApprovalState(enum.Enum):
     VOID = "void"
 
 
+OURS = ProcessId("opagent")  # the process of an approval that no agent asks for, but the daemon
 QUESTION = "question"  # the kind of an approval that asks for words, not for a permission
 
 

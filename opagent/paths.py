@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "OPAGENT_CONFIG_DIR": "where config.yaml and runtimes/ lie (default: $XDG_CONFIG_HOME/opagent, else ~/.config/opagent)",
     "OPAGENT_RUN_DIR": "where the daemon's socket and lock lie (default: run/ in the state, a directory per machine and boot)",
     "OPAGENT_IDLE_EXIT": "seconds without clients and agents after which the daemon leaves (default 900; 0: never)",
+    "OPAGENT_ANCHOR": "who is given heads of the record: some of journald,syslog,program, or none (default: all that are there)",
     "OPAGENT_LOG": "level of the daemon's log: debug, info (default), warning",
     "OPAGENT_PROCESS": "set for every agent: the id of its process; all that it starts carries it and is ended with it",
     "OPAGENT_STATE": "set for every agent: its directory for data that outlives the process",
@@ -225,6 +226,24 @@ def database_ballast(database: Path) -> Path:
 def database_blobs(database: Path) -> Path:
     """Large bodies of events, by digest."""
     return database.with_name("cas")
+
+
+def audit_key() -> Path:
+    """Seals the heads of the journal."""
+    return state() / "audit.key"
+
+
+def anchor_program() -> Path:
+    """The user's own program that is given each head of the journal."""
+    return config() / "anchor"
+
+
+def journald() -> Path:
+    return Path("/run/systemd/journal/socket")
+
+
+def syslog() -> Path:
+    return Path("/dev/log")
 
 
 def secrets_key() -> Path:

@@ -46,6 +46,7 @@ def isolated() -> Iterator[Path]:
             "XDG_DATA_HOME": folder / "home/.local/share",
             "XDG_CACHE_HOME": folder / "home/.cache",
             "OPAGENT_SYSTEM_POLICY": folder / "no-policy.yaml",
+            "OPAGENT_ANCHOR": "program",  # the log of the machine is not ours
             "OPAGENT_TEST_ID": folder.name,
         }.items():
             patch.setenv(name, str(value))

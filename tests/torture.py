@@ -94,7 +94,9 @@ class Life:
             content = self.daemon.version(len(self.disk))
         self.disk = content
         self.steps.append(("write",))
-        if self.random.random() < 0.05 and (self.editor.dirty or self.editor.buffer != before):
+        if "margin" in self.weights and self.random.random() < 0.03 and (self.editor.dirty or self.editor.buffer != before):
+            self._killed_with_a_save()
+        elif self.random.random() < 0.05 and (self.editor.dirty or self.editor.buffer != before):
             ours = self.disk
             self._reload_clean()
             self._store()
@@ -107,6 +109,18 @@ class Life:
             self.steps.append(("displaced", between))
             if between:
                 return
+        self._reload_clean()
+
+    def _killed_with_a_save(self) -> None:
+        """A save was in the file when the version went in, and the daemon dies before it looks at what came out."""
+        self._reload_clean()
+        self._store()
+        save = self.editor.buffer
+        self.daemon.restart(self.disk)
+        self.daemon.rescue(save)
+        self.steps.append(("killed with a save",))
+        if self.daemon.memory.content() != self.disk:
+            self.disk = self.daemon.version(len(self.disk))
         self._reload_clean()
 
     def _reload_clean(self) -> None:
@@ -260,14 +274,17 @@ class Life:
         self.editor.buffer, self.editor.dirty = old, True
         self.steps.append(("undo", back))
 
-    def _exchange(self) -> tuple[bytes, set[str]]:
-        """A whole exchange of a buffer that has loaded its end, as it stands there, and its ids."""
+    def _exchange(self, loaded: bool = True) -> tuple[bytes, set[str]]:
+        """A whole exchange as it stands in the buffer, and its ids; as a rule one that has loaded its end."""
         content = self.editor.buffer
         regions = scan(content, TAG)
         names = [region.id for region in regions]
         after = next((region.value("after") for region in regions if region.part is Part.NEXT), "")
         last = names.index(after) if after and after in names else -1
         places = [place for place, region in enumerate(regions) if region.part is Part.REPLY and region.close and place <= last]
+        places = (
+            places if loaded else [place for place, region in enumerate(regions) if region.part is Part.REPLY and region.close]
+        )
         if self.kind == "two" or not places:
             return b"", set()  # a stale second editor may bring it back, or send its text again: known, 9 of 3,000
         place = self.random.choice(places)
@@ -289,7 +306,7 @@ class Life:
 
     def reorder(self) -> None:
         """A whole exchange goes to the top."""
-        raw, ids = self._exchange()
+        raw, ids = self._exchange(loaded=False)
         first = next((region.open for region in self._regions(Part.MESSAGE)), b"")
         if raw and first and not raw.startswith(first):
             self._edit(self.editor.buffer.replace(raw, b"", 1).replace(first, raw + first, 1), "reorder", ids)

@@ -222,9 +222,14 @@ def content_text(content: Any) -> str:
 
 def turn_usage(result: Mapping[str, Any]) -> Body:
     """Tokens from the answer to a prompt, as `input` and `output`; {} where none were reported (unknown is not 0)."""
+    return {name: value for name, value in said_usage(result).items() if _counts(value)}
+
+
+def said_usage(result: Mapping[str, Any]) -> Body:
+    """The same numbers as they came: also those that cannot be true."""
     said = as_dict(result.get("usage")) or as_dict(as_dict(result.get("_meta")).get("usage"))
     names = {"inputTokens": "input", "outputTokens": "output", "input_tokens": "input", "output_tokens": "output"}
-    return {ours: said[theirs] for theirs, ours in names.items() if _counts(said.get(theirs))}
+    return {ours: said[theirs] for theirs, ours in names.items() if said.get(theirs) is not None}
 
 
 def _counts(value: Any) -> bool:

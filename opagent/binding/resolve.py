@@ -14,7 +14,7 @@ from opagent.model import Binding, ChainFile, Instruction, Layer, Origin, Role
 
 CONVERSATIONS = "conversations/"
 LEVELS = ("off", "auto", "landlock", "strict")  # a level means at least this one
-PER = ("conversation", "day", "total")
+PER = ("turn", "conversation", "day", "total")
 NUMBERS: dict[str, dict[str, Callable[[Any], float]]] = {
     "budget": {"wall": units.seconds, **dict.fromkeys(("tokens", "turns", "tool_calls", "messages"), units.amount)},
     "limits": dict.fromkeys(("memory", "tmp", "file", "disk", "processes", "files", "ports"), units.size),

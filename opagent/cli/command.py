@@ -77,6 +77,15 @@ def machines(context: click.Context, parameter: click.Parameter, incomplete: str
     return _machines(incomplete, "")
 
 
+def mirrors(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`shell_complete` of what names a mirror."""
+    from click.shell_completion import CompletionItem
+
+    from opagent.cli import hostnames
+
+    return [CompletionItem(path) for path in hostnames.mirrors(incomplete)]
+
+
 def _machines(incomplete: str, after: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 

@@ -92,6 +92,7 @@ def _file(file: Mapping[str, Any]) -> str:
 def _value(value: Mapping[str, Any]) -> tuple[str, str, str, str]:
     notes = [f"narrows {', '.join(map(home_short, value['narrowed']))}"] if value.get("narrowed") else []
     notes += [str(value["note"])] if value.get("note") else []
+    notes += [f"enforced: {value['enforcement']}"] if value.get("enforcement") else []
     return str(value["key"]), _shown(str(value["key"]), value["value"]), home_short(str(value["origin"])), "; ".join(notes)
 
 

@@ -29,6 +29,17 @@ def known() -> list[str]:
     return sorted({*configured(os.environ.get("OPAGENT_SSH_CONFIG") or os.path.expanduser("~/.ssh/config")), *_reached()})
 
 
+def mirrors(typed: str) -> list[str]:
+    """Directories here that are mirrors and go on from what was typed, as they are typed: whole, or from where one stands."""
+    try:
+        with Client("completion", start=False) as client:
+            found = [str(mirror["directory"]) for mirror in client.request("mirror/list", {}, _WITHIN)["mirrors"]]
+    except (OpAgentError, KeyError, TypeError):
+        return []
+    near = [os.path.relpath(path) for path in found if path.startswith(os.getcwd() + "/")]
+    return [path for path in (*near, *found) if path.startswith(typed) and path.isprintable()]
+
+
 def known_ids(method: str, host: str, directory: str) -> list[tuple[str, str]]:
     """Ids of conversations (`conversation/list`) or processes (`process/list`) with words on each, the newest first."""
     key = "conversations" if method == "conversation/list" else "processes"

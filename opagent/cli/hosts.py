@@ -1,4 +1,4 @@
-"""`opagent host list|add|check|upgrade|forget`: other machines. `~/.ssh/config` says how they are reached."""
+"""`opagent host list|add|check|upgrade|forget|mirrors|unmirror`: other machines. `~/.ssh/config` says how they are reached."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import click
 
 from opagent.cli.app import App
-from opagent.cli.command import Command, Group, machines, pass_app
+from opagent.cli.command import Command, Group, machines, mirrors, pass_app
 from opagent.cli.crossing import person
 from opagent.cli.words import age
 from opagent.elsewhere import FOREVER, dialing
-from opagent.errors import HostUnreachable, Usage
+from opagent.errors import HostUnreachable, NotFound, Usage
 
 _EXITS = (0, 1, 2, 7)
 _SYMBOLS = {True: "✓ ok", False: "✗ failed", None: "! look"}
+_MIRRORS = {"DIRECTORY": "directory", "OF": "of", "LINK": "link", "FILES": "files", "WAITING": "waits", "PROBLEM": "problem"}
 _COLUMNS = {
     "NAME": "name", "LINK": "state", "SINCE": "since", "TARGET": "target", "BY": "transport", "VERSION": "version",
     "SEEN": "seen",
@@ -37,6 +38,9 @@ def list_(app: App) -> None:
     found = app.ask("host/list")["hosts"]
     rows = [_readable(each) for each in found] if app.out.format == "text" else found
     app.out.records("hosts", rows, _COLUMNS, "no other machine is known")
+    for each in found if app.out.format == "text" else ():
+        if each.get("journal"):
+            app.out.talk(f"{each['name']}: its record went back: {each['journal']}")
 
 
 def _readable(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +118,40 @@ def forget(app: App, machine: str, purge: bool, force: bool) -> None:
         raise Usage("nothing was removed", "nobody said yes", f"opagent host forget {shlex.quote(machine)} --purge --yes")
     answer = _there(app, "host/forget", machine, purge=purge, force=force)
     _say(app, answer, f"{machine} is forgotten" if answer["forgotten"] or purge else f"{machine} was not known")
+
+
+@host.command("mirrors", cls=Command, example="opagent host mirrors --json", only_here=True)
+@pass_app
+def mirrors_(app: App) -> None:
+    """The directories here that hold conversation files of another machine, and what of them is not in step; dials none."""
+    _here(app, "mirrors")
+    found = app.ask("mirror/list")["mirrors"]
+    rows = [_mirror(each) for each in found] if app.out.format == "text" else found
+    app.out.records("mirrors", rows, _MIRRORS, "no directory here is a mirror")
+
+
+def _mirror(one: Mapping[str, Any]) -> dict[str, Any]:
+    problem = next((str(each["problem"]) for each in one["problems"]), "")
+    link = "connected" if one["connected"] else "down"
+    return {**one, "of": f"{one['machine']}:{one['path']}", "link": link, "waits": len(one["waiting"]), "problem": problem}
+
+
+@host.command(cls=Command, example="opagent host unmirror docs-on-gpu1", exits=(0, 1, 2, 4), only_here=True)
+@click.argument("directory", shell_complete=mirrors)
+@pass_app
+def unmirror(app: App, directory: str) -> None:
+    """Let a directory be a mirror no longer: its files stay, here and there, and go nowhere any more."""
+    _here(app, "unmirror", directory)
+    path = os.path.realpath(os.path.expanduser(directory))
+    answer = app.ask("mirror/close", directory=path)
+    if not answer["closed"]:
+        raise NotFound(f"{path} is no mirror", hint="opagent host mirrors")
+    if app.out.json:
+        app.out.result(answer)
+        return
+    app.out.talk(f"{path} is a mirror no longer; its files stay")
+    for waiting in answer["waiting"]:
+        app.out.talk(f"note: what was saved last in {waiting} never reached the other machine")
 
 
 def _there(app: App, method: str, machine: str, **more: Any) -> dict[str, Any]:

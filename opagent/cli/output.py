@@ -128,12 +128,10 @@ class Output:
 
     def table(self, headings: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
         """Columns without boxes; cut to the width of a terminal, whole when piped."""
-        import shutil  # 2 ms that no stream of an answer needs
-
         cells = [[clean("-" if cell in (None, "") else str(cell)).replace("\n", " ") for cell in row] for row in rows]
         lines = [list(headings), *cells]
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1 << 20
+        limit = _columns() if sys.stdout.isatty() else 1 << 20
         for number, line in enumerate(lines):
             text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             text = text if len(text) <= limit else text[: limit - 1] + "…"
@@ -183,6 +181,12 @@ class Output:
         if not self._style.quiet:
             sys.stderr.write(f"\r\x1b[K{clean(text)}")
             sys.stderr.flush()
+
+
+def _columns() -> int:
+    import shutil  # 2 ms that only a terminal needs
+
+    return shutil.get_terminal_size().columns
 
 
 def close_stdout() -> None:

@@ -122,7 +122,7 @@ def readable(process: Mapping[str, Any]) -> dict[str, Any]:
         "host": process.get("host") or HERE,
         "state": f"- offline {_ago(process['stale'])}" if "stale" in process else state_word(_state(process)),
         "since": age(process["since"]) if process.get("since") else duration(float(uptime or 0)),
-        "waiting_for": " ".join(process.get("waiting_for") or ()) or _draft(process),
+        "waiting_for": " ".join(process.get("waiting_for") or ()) or _hindrance(process),
         "memory": bytes_short(int(memory)) if memory else "-",
         "workspace": home_short(str(process.get("workspace", ""))),
         "ports": " ".join(map(str, process.get("ports") or ())),
@@ -133,9 +133,12 @@ def _ago(moment: str) -> str:
     return age(moment) if moment else "since ever"
 
 
-def _draft(process: Mapping[str, Any]) -> str:
-    """Where nobody is asked anything, but the draft of the file is not sent."""
-    return "draft not sent" if process.get("not_sent") else ""
+def _hindrance(process: Mapping[str, Any]) -> str:
+    """Where nobody is asked anything, but something is to be looked at: an effect of unknown end, a draft that is not sent, a
+    turn that waits for something."""
+    if process.get("unknown"):
+        return f"{process['unknown']} unknown: opagent audit list --state unknown"
+    return "draft not sent" if process.get("not_sent") else str(process.get("stuck") or "")[:60]
 
 
 def _state(process: Mapping[str, Any]) -> str:

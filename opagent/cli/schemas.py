@@ -28,23 +28,33 @@ THINGS = {
     "step": "at: str, what: str, text: str",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
-               "since: str, turn: str|null, queued: int, level?: str|null, restarts: int, sentence: str, "
-               "memory?: int, cpu?: number, "
-               "processes?: int, waiting_for?: [str], ports?: [int], children?: [child], host?: str|null, stale?: str",
+               "since: str, turn: str|null, queued: int, restarts: int, sentence: str, memory?: int, cpu?: number, "
+               "level?: str|null, "
+               "processes?: int, waiting_for?: [str], stuck?: str, ports?: [int], children?: [child], host?: str|null, "
+               "stale?: str",
     "asked": "name: str, answered: bool, seen: str, why?: str",
     "child": "pid: int, parent: int, command: str",
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
-            "since?: str, why?: str",
+            "since?: str, why?: str, journal?: str",
+    "mirror": "directory: str, machine: str, path: str, connected: bool, files: int, waiting: [str], problems: [object]",
     "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
+    "entry": "seq: int, at: str, kind: str, host: str, who: object, link: str, body: object|null, obj?: object, "
+             "decision?: object, state?: str, ref?: int, error?: str, ms?: number, conversation?: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
     "file": "path: str, needs_trust: [any], trusted: bool",
-    "value": "key: str, value: any, origin: str",
+    "value": "key: str, value: any, origin: str, enforcement?: str",
     "capability": "kind: str, default: str, enforcement: str, really?: str, reason?: str, rules: [rule]",
     "rule": "effect: str, pattern: any, origin: str, enforcement: str, really?: str, reason?: str",
     "word": "layer: str, effect: str|null, rule: str, counts: bool",
+    "used": "name: str, turns: int, wall: number, tool_calls: int, tokens: int, cost: number, currency: str, "
+            "reported_input: int|null, reported_output: int|null, reported_cost: number|null, metered_input: int|null, "
+            "metered_output: int|null, metered_cost: number|null, estimated: int, doubtful: int, last: str, host?: str|null",
+    "limit": "metric: str, per: str, scope: str, window: str, limit: number, raised: number, used: number, running: number, "
+             "reserved: number, left: number, unit: str, enforcement: str, origin: str, reported?: number|null, "
+             "metered?: number|null, question?: str",
 }  # fmt: skip
 _STARTED = "seq: int, host: str, conversation: str, type: str, path: str, workspace: object"
 _TOLD = "seq: int, host: str, conversation: str, type: str, journal: int, turn: str|null, at: str, body: object"
@@ -68,6 +78,8 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "host check": ("steps: [check]",),
     "host upgrade": ("report: any",),
     "host forget": ("forgotten: bool, report: any",),
+    "host mirrors": ("mirrors: [mirror]",),
+    "host unmirror": ("closed: bool, waiting: [str]",),
     "logs": ("process: str, path: str, text: str",),
     "stop": ("process: process",),
     "restart": ("process: process",),
@@ -76,6 +88,14 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "approvals forget": ("forgotten: [remembered]",),
     "allow": ("approval: approval",),
     "deny": ("approval: approval",),
+    "audit list": ("records: [entry]", "seq: int, at: str, kind: str, host: str, who: object"),
+    "audit verify": ("rows: int, purged: int, head: str, heads: int, broken: str|null, row: int|null, compared: int, "
+                     "sealed: bool, host: str",),
+    "audit export": ("seq: int, conversation: str|null, n: int|null, kind: str, ref: int|null, head: str, body: str|null, "
+                     "sum: str, link: str",),
+    "audit purge": ("conversation: str, path: str, purged: int",),
+    "usage": ("usage: [used], hosts?: [asked]",),
+    "budget": ("workspace: str, per: str, limits: [limit]",),
     "why": ("id: str, kind: str, state: str, title: str, steps: [step]",),
     "conversations list": ("conversations: [conversation]",),
     "conversations show": ("conversation: conversation, turns: [turn], events: [event], more: bool",),

@@ -13,12 +13,13 @@ from opagent.cli.app import App
 from opagent.cli.output import close_stdout
 from opagent.cli.telling import Teller, keys, understood
 from opagent.errors import BY_CODE, AgentCrashed, BudgetReached, OpAgentError, Usage, WaitingForApproval
-from opagent.model import QUESTION, Event, Kind, TurnState
+from opagent.model import OURS, QUESTION, Event, Kind, TurnState
 
 # reasons of a turn's end that are no codes of errors
 _REASONS: dict[str, type[OpAgentError]] = {
     **dict.fromkeys(("crashed", "memory", "processes", "tmp"), AgentCrashed),
     **dict.fromkeys(("budget", "disk"), BudgetReached),
+    "loop": WaitingForApproval,
 }
 _TEXT = "the answer + Enter"
 FINAL = {state.value for state in TurnState if state.final}
@@ -91,7 +92,8 @@ class _Followed:
     def look_for_approvals(self) -> None:
         """What was asked before we came: the turn before ours may wait for a person."""
         for approval in self.app.ask("approval/list", conversation=self.id)["approvals"]:
-            self._tell(self.teller.ask(approval))
+            if approval["process"] != OURS:
+                self._tell(self.teller.ask(approval))
 
     def _next(self, longest: float | None) -> Event | None:
         left = None if self._end is None else self._end - time.monotonic()
@@ -101,6 +103,8 @@ class _Followed:
         return self.app.client.next_event(min(waits) if waits else None)
 
     def _show(self, event: Event) -> None:
+        if event.kind is Kind.APPROVAL_ASKED and "pause" in event.body:
+            return  # no agent waits for it, and the end of the turn names it
         if event.kind is Kind.TEXT:
             if event.turn == self.turn and not self.app.out.json:
                 self.app.out.stream(str(event.body.get("text", "")))

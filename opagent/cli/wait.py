@@ -13,7 +13,7 @@ from opagent.cli.command import CONVERSATION, EXITS, Command, pass_app
 from opagent.cli.turn import ending, waiting
 from opagent.cli.workspace import last_conversation
 from opagent.errors import ConversationNotFound
-from opagent.model import Event, Kind, TurnState
+from opagent.model import OURS, Event, Kind, TurnState
 
 IDLE = "idle"  # no turn runs or waits
 STATES = (IDLE, *(state.value for state in TurnState))
@@ -61,6 +61,8 @@ def _reached(states: dict[str, dict[str, Any]], until: str) -> bool:
 def _look_for_approvals(app: App, ident: str, until: str) -> None:
     """Say who waits for whom; where nobody is at the terminal, exit code 9 instead of a wait that only a person could end."""
     for approval in app.ask("approval/list", conversation=ident)["approvals"]:
+        if approval["process"] == OURS:
+            continue  # its turn has ended
         error = waiting(app, ident, approval)
         if until != TurnState.WAITING.value and not app.interactive:
             raise error

@@ -88,6 +88,11 @@ class Agent:
         self.request("initialize", messages.initialize(self.role.services))
         self.deadline("initialize", self.role.ready_within)
 
+    @property
+    def lives(self) -> bool:
+        """False from the moment of its death on, before the inbox hears of it."""
+        return self.process is not None and self.process.lives
+
     async def _read(self, process: Process) -> None:
         """stdout to the inbox until the end, then the exit. Waits when the inbox is full, and so does the agent."""
         loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opagent import control
-from opagent.daemon import fleet, reports, why
+from opagent.daemon import fleet, reports, why, whychange
 from opagent.daemon.asking import SCOPES, Said
 from opagent.daemon.params import Params, maybe, placed, text
 from opagent.daemon.server import Client
@@ -83,7 +83,7 @@ def remembered_json(answer: Remembered) -> dict[str, Any]:
 
 
 async def audit_why(host: Host, client: Client, params: Params) -> Result:
-    return why.told(host.shared, text(params, "id")).as_json()
+    return why.told(host.shared, text(params, "id"), whychange.change).as_json()
 
 
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = {

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import elicitation
 from opagent.acp.connection import Asked
-from opagent.daemon import inbox
-from opagent.daemon.asking import Question, Said, nobody
+from opagent.daemon import inbox, recording
+from opagent.daemon.asking import Pause, Question, Said, nobody
 from opagent.errors import AlreadyDecided, ApprovalNotFound, OpAgentError, StoreFailed, Usage
 from opagent.model import (
+    OURS,
     QUESTION,
     Approval,
     ApprovalId,
     ApprovalState,
     ConversationId,
+    Decision,
     Effect,
     Event,
     Kind,
@@ -51,6 +53,7 @@ class _Open:
     binding: str  # the digest of what decided, when it was asked
     body: Mapping[str, Any]  # as it was logged
     timer: asyncio.TimerHandle | None = None
+    pause: Pause | None = None
 
 
 def voided(approval: Approval) -> Draft:
@@ -98,6 +101,36 @@ class Approvals:
         self.asked(conversation, waiting.body)
         return approval
 
+    async def pose(self, conversation: Conversation, turn: Turn, question: Question, pause: Pause) -> Approval:
+        """Commit a question of ours about a turn that is about to end; it does not expire."""
+        ident = ApprovalId(self._shared.new_id("approval", rows.get))
+        said = (question.kind, question.subject, question.digest, question.options, timestamp(), None)
+        approval = Approval(ident, conversation.record.id, turn.id, OURS, json.dumps(ident), *said, rule=question.decision.rule)
+        body = question.body(approval, conversation) | {"agent": "OpAgent", "pause": pause.as_json()}
+        self.reopen(conversation, approval, body, pause)
+        try:
+            draft = Draft(Kind.APPROVAL_ASKED, turn.id, body, facts={"decision": _decided(question, ident)})
+            await conversation.append([draft], barrier=True, also=lambda db: rows.insert(db, approval))
+        except OpAgentError:
+            self._forget(ident)
+            raise
+        self.asked(conversation, body)
+        return approval
+
+    def reopen(self, conversation: Conversation, approval: Approval, body: Mapping[str, Any], pause: Pause) -> None:
+        """A question of ours waits; perhaps since an earlier daemon."""
+        decision = Decision(Effect.ASK, approval.rule or "", pause.reason, "proxy")
+        question = Question(approval.kind, approval.subject, approval.digest, approval.options, decision)
+        self._open[approval.id] = _Open(conversation, question, "", body, pause=pause)
+
+    def posed(self, key: str) -> ApprovalId | None:
+        """The question of ours about this that waits."""
+        return next((ident for ident, each in self._open.items() if each.pause is not None and each.pause.key == key), None)
+
+    def posed_in(self, conversation: ConversationId) -> tuple[ApprovalId, ...]:
+        """The questions of ours that wait in one conversation."""
+        return tuple(ident for ident in self.waiting_for(conversation) if self._open[ident].pause is not None)
+
     async def answer(self, ident: str, said: Said) -> Approval:
         """A person's answer; the first committed one wins, and what is to be remembered is committed with it.
 
@@ -105,8 +138,10 @@ class Approvals:
         """
         approval = self.find(ident)
         if said.allow and approval.kind == QUESTION:
+            pause = self._open[approval.id].pause if approval.id in self._open else None
             try:
-                said = replace(said, words=elicitation.chosen(approval.options, said.words))
+                words = pause.chosen(said.words) if pause is not None else elicitation.chosen(approval.options, said.words)
+                said = replace(said, words=words)
             except ValueError as error:
                 raise Usage(
                     f"that is no answer to {approval.id}", str(error), f"opagent allow {approval.id} --answer TEXT"
@@ -205,9 +240,12 @@ class Approvals:
             rows.answer(db, approval.id, answer)
             if keep is not None:
                 remembered_rows.put(db, keep)
+            if waiting is not None and waiting.pause is not None and state is ApprovalState.ALLOWED:
+                waiting.pause.commit(db, self._shared.journal, approval, said)
 
         who = {"human": said.by, "uid": said.where.get("uid"), "via": [said.via]} if said.where else {}
-        drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body, who)]
+        ended = recording.approval_ended(replace(approval, state=state, reason=said.reason))
+        drafts = [Draft(Kind.APPROVAL_ANSWERED, approval.turn, body, who), *ended]
         events = await self._shared.journal.append(approval.conversation, drafts, barrier=True, also=change)
         if waiting is not None:
             waiting.conversation.file.take(events)
@@ -216,7 +254,7 @@ class Approvals:
     async def _take_back(self, ident: ApprovalId, reason: str, conversation: Conversation | None = None) -> None:
         def change(db: Any) -> list[Event]:
             taken = rows.take_back(db, ident, reason)
-            return self._shared.journal.put(db, taken.conversation, [voided(taken)])
+            return self._shared.journal.put(db, taken.conversation, [voided(taken), *recording.approval_ended(taken)])
 
         events = await self._shared.database.write(change, barrier=True)
         waiting = self._open.get(ident)
@@ -237,7 +275,7 @@ class Approvals:
         waiting = self._open.get(approval.id)
         self._forget(approval.id)
         if waiting is not None:
-            waiting.conversation.post(inbox.Answered(approval))
+            waiting.conversation.post(inbox.Answered(approval, waiting.pause))
 
     def _forget(self, ident: str) -> None:
         waiting = self._open.pop(ApprovalId(ident), None)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opagent.acp.messages import as_dict, as_text
 from opagent.acp.permission import Permission
 from opagent.daemon import filerights
 from opagent.document.approval import Does
-from opagent.model import QUESTION, Approval, Decision
+from opagent.model import QUESTION, Approval, Decision, Turn
 from opagent.policy import remembering
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
+    from opagent.store.events import Journal
 
 SCOPES = ("once", "conversation", "binding")
 
@@ -89,6 +90,37 @@ class Said:
     wider: bool = False
     words: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Pause(Protocol):
+    """A question of ours about a turn that was stopped; `daemon/pauses.py` has them."""
+
+    @property
+    def reason(self) -> str:
+        """Of the turn's end."""
+
+    @property
+    def key(self) -> str:
+        """What it is about: the same is not asked twice at a time."""
+
+    @property
+    def sentence(self) -> str:
+        """What happened."""
+
+    @property
+    def options(self) -> tuple[Mapping[str, str], ...]: ...
+
+    def chosen(self, words: str) -> str:
+        """The answer that a person's words are. Raises ValueError."""
+
+    def commit(self, db: Any, journal: Journal, approval: Approval, said: Said) -> None:
+        """What a yes does, in its transaction."""
+
+    def next_words(self, answer: str, turn: Turn) -> str:
+        """What the agent is told then, empty for nothing."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the log."""
 
 
 def nobody(reason: str) -> Said:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from opagent.daemon import inbox, lifecycle, turns
+from opagent.daemon import inbox, lifecycle, stopping, turns
 from opagent.errors import AgentStuck
 from opagent.model import Kind, ProcessState, TurnState
 from opagent.process.states import Happening
@@ -46,6 +46,7 @@ async def ticked(c: Conversation) -> None:
     agent, running = c.agent, c.current
     if running is None or agent is None:
         return
+    await stopping.look(c)
     silent = asyncio.get_running_loop().time() - agent.last_heard
     if running.pending:
         silent = 0.0  # it waits for a person

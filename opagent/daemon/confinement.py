@@ -134,7 +134,9 @@ def reached(
         raise AgentFailed(
             what, "an agent could write what lies there", "hardlinks: ok in your own config.yaml, if they are meant"
         )
-    argv, programs = Programs(search_path, private(workspace), workspace.path).show(argv, spec.package)
+    argv, programs = Programs(search_path, private(workspace), workspace.path).show(
+        argv, spec.package, spec.needs.get("programs", ())
+    )
     own = (workspace.binding.conversations.rstrip("/"), paths.WORK)
     return argv, Profile(
         workspace=workspace.path,

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from opagent.acp.connection import Asked
 from opagent.daemon import inbox
 from opagent.daemon import workspace as workspaces
+from opagent.daemon.effects import Act
 from opagent.daemon.keys import Key
 from opagent.model import Approval, ApprovalState, Decision, Effect, ProcessId, TurnId
 from opagent.policy import address, remembering, rules
 from opagent.policy.decide import named_addresses
+from opagent.store.effects import State
 from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Wanted:
     mark: str = ""
     decision: Decision | None = None
     turn: TurnId | None = None
+    act: Act | None = None  # as it is recorded
+    effect: int = 0
 
     @property
     def request(self) -> str:
@@ -106,7 +110,7 @@ async def decided(c: Conversation, wanted: Wanted, answers: Answers) -> Verdict:
     if not allow:
         await refused(c, wanted.agent, {"host": wanted.host, "port": wanted.port, "why": why}, decision)
         return Verdict(False, why)
-    await _record(c, wanted, "pending", barrier=True)
+    await _record(c, wanted)
     capabilities = c.workspace.binding.capabilities
     lifted = rules.is_private(wanted.request) and not address.is_numeric(wanted.host)
     return Verdict(True, "", ("*",) if lifted else tuple(named_addresses(capabilities, wanted.port)))
@@ -156,32 +160,33 @@ def cancelled(c: Conversation, asked: Asked) -> None:
 # ---- records: host, port and bytes, never a path or a body ---------------------------------------------------------------------
 
 
-async def _record(c: Conversation, wanted: Wanted, state: str, barrier: bool = False) -> None:
-    decision = wanted.decision
-    assert decision is not None
-    said = {"effect": "allow", "rule": decision.rule, "layer": decision.layer, "enforcement": decision.enforcement}
-    facts: dict[str, Any] = {"obj": {"host": wanted.host, "port": wanted.port}, "decision": said, "state": state}
-    who = {"agent": c.role, "process": wanted.agent}
-    drafts = [Draft(AuditKind.NET_CONNECT, wanted.turn, who=who, facts=facts)]
+async def _record(c: Conversation, wanted: Wanted) -> None:
+    """Before it happens. Raises StoreFailed."""
+    assert wanted.decision is not None
+    decision = replace(wanted.decision, effect=Effect.ALLOW)
+    wanted.act = _act(c, AuditKind.NET_CONNECT, wanted.agent, {"host": wanted.host, "port": wanted.port}, decision)
+    before = []
     if wanted.key is not None:
         used = {"name": wanted.key.name, "host": wanted.request, "hmac": wanted.mark}
-        drafts.append(Draft(AuditKind.SECRET_USE, wanted.turn, who=who, facts={**facts, "obj": used}))
-    await c.shared.journal.append(c.record.id, drafts, barrier=barrier)
+        facts = replace(wanted.act, obj=used).facts
+        before.append(Draft(AuditKind.SECRET_USE, wanted.turn, who=wanted.act.who, facts=facts))
+    wanted.effect = await c.shared.effects.begin(wanted.act, before)
 
 
 async def over(c: Conversation, wanted: Wanted, said: Mapping[str, Any]) -> None:
     """How a connection ended."""
-    obj = {"host": wanted.host, "port": wanted.port, "sent": said["sent"], "received": said["received"]}
-    error = {"error": str(said["error"])[:200]} if said["error"] else {}
-    facts = {"obj": obj, "state": "failed" if error else "done", **error}
-    draft = Draft(AuditKind.NET_CONNECT, wanted.turn, who={"agent": c.role, "process": wanted.agent}, facts=facts)
-    await c.shared.journal.append(c.record.id, [draft])
+    assert wanted.act is not None
+    error = str(said["error"] or "")[:200]
+    adds = {"sent": said["sent"], "received": said["received"]}
+    await c.shared.effects.end(wanted.effect, wanted.act, State.FAILED if error else State.DONE, adds, error)
 
 
 async def refused(c: Conversation, agent: ProcessId, said: Mapping[str, Any], decision: Decision | None = None) -> None:
-    facts: dict[str, Any] = {"obj": {"host": said["host"], "port": said["port"]}, "error": str(said["why"])[:200]}
-    if decision is not None:
-        facts["decision"] = {"effect": "deny", "rule": decision.rule, "layer": decision.layer, "enforcement": "proxy"}
+    denied = replace(decision, effect=Effect.DENY, enforcement="proxy") if decision is not None else None
+    act = _act(c, AuditKind.NET_DENY, agent, {"host": said["host"], "port": said["port"]}, denied)
+    await c.shared.effects.denied(act, str(said["why"])[:200])
+
+
+def _act(c: Conversation, kind: AuditKind, agent: ProcessId, obj: Mapping[str, Any], decision: Decision | None) -> Act:
     turn = c.current.turn.id if c.current is not None else None
-    draft = Draft(AuditKind.NET_DENY, turn, who={"agent": c.role, "process": agent}, facts=facts)
-    await c.shared.journal.append(c.record.id, [draft])
+    return Act(kind, obj, decision=decision, conversation=c.record.id, turn=turn, agent=c.role, process=agent)

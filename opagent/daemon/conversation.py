@@ -14,7 +14,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from opagent.acp.connection import Update
-from opagent.daemon import clocks, foreign, hearing, inbox, lifecycle, questions, reaching, saves, standing, turns
+from opagent.daemon import (
+    clocks,
+    foreign,
+    hearing,
+    inbox,
+    lifecycle,
+    limits,
+    questions,
+    reaching,
+    saves,
+    standing,
+    stopping,
+    turns,
+)
+from opagent.daemon.aftermath import Aftermath
 from opagent.daemon.agent import Agent
 from opagent.daemon.projection import ConversationFile
 from opagent.daemon.redaction import Redaction
@@ -22,7 +36,7 @@ from opagent.daemon.services import Services
 from opagent.daemon.shared import Shared
 from opagent.daemon.workspace import Workspace
 from opagent.errors import Bug, NotFound, OpAgentError, StoreFailed
-from opagent.model import Approval, Event, ExitReport, Kind, ProcessState, Turn, TurnId, TurnState
+from opagent.model import Approval, Binding, Event, ExitReport, Kind, ProcessState, Turn, TurnId, TurnState
 from opagent.model import Conversation as Record
 from opagent.policy.fatigue import Guard
 from opagent.process.states import Happening, move
@@ -41,7 +55,9 @@ class Conversation:
         self.record, self.workspace, self.shared = record, workspace, shared
         self.file = ConversationFile(record, workspace, shared, self.moved)
         self.versions = self.file.versions
+        self.bound: tuple[tuple[object, ...], Binding] = (limits.look(workspace.path), workspace.binding)  # what limits a turn
         self.redaction = Redaction(shared.known)
+        self.aftermath = Aftermath(self)
         self.queue: deque[Turn] = deque()
         self.current: turns.Running | None = None
         self.agent: Agent | None = None
@@ -100,6 +116,7 @@ class Conversation:
     def see(self, workspace: Workspace) -> None:
         """The directory as it is now."""
         self.workspace = self.file.subject.workspace = workspace
+        self.bound = limits.look(workspace.path), workspace.binding
 
     def moved(self, record: Record) -> None:
         """The row of the conversation, as it is stored now: with another path, title, session."""
@@ -154,6 +171,7 @@ class Conversation:
         except Exception:  # the consumer must go on whatever happens
             log.exception("conversation %s could not be brought to rest", self.record.id)
             self.current = None
+            self.shared.accounts.ended(self.record.id)
             self.post(inbox.Look())
 
     async def _handle(self, item: inbox.Item) -> None:
@@ -173,6 +191,8 @@ class Conversation:
                 await lifecycle.exited(self, report)
             case inbox.Deadline(_, what):
                 await clocks.late(self, what)
+            case inbox.Answered(approval, pause) if pause is not None:
+                await stopping.answered(self, approval, pause)
             case inbox.Answered(approval):
                 await questions.answered(self, approval)
             case inbox.Connects():
@@ -211,11 +231,13 @@ class Conversation:
             return
         elif self.given_up:
             await lifecycle.fail_queue(self)
+        elif not await stopping.may_begin(self, self.queue[0]):
+            return
         elif self.agent is None:
             await lifecycle.start_for(self, self.queue[0])
         elif lifecycle.outdated(self, self.agent, self.queue[0]):
             await lifecycle.stop(self, inbox.StopAgent(again=False, force=False))
-        elif self.agent.ready:
+        elif self.agent.ready and self.agent.lives:  # of one that is dead the inbox hears soon; what waits runs after that
             await turns.begin(self, self.queue.popleft())
 
     def take_early(self) -> list[Update]:

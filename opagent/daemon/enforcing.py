@@ -23,14 +23,13 @@ def ground(workspace: Workspace, agent: str | None) -> Ground:
         role = workspace.role_name(agent)
         services = frozenset(workspace.runtime(role).client)
         level = confinement.plan(workspace, role).level
-        found = keys.keys(workspace, role)
-        exposed = frozenset(key.name for key in found if not key.variable)
-        passing = frozenset(("secrets",)) if len(exposed) < len(found) else frozenset()
-        if level is Level.STRICT and wayout.wants(workspace, role):
-            passing |= {"network"}
+        handed = keys.keys(workspace, role)
+        ways_out = ["network"] if level is Level.STRICT and wayout.wants(workspace, role) else []
     except OpAgentError:  # nothing can be started: what is there can still be shown
         return Ground()
-    return Ground(level.value, services, passing, exposed)
+    exposed = frozenset(key.name for key in handed if not key.variable)
+    proxied = frozenset([*ways_out, *(["secrets"] if len(exposed) < len(handed) else [])])
+    return Ground(level.value, services, proxied, exposed)
 
 
 def stands(agent: Agent) -> Ground:

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon import confinement, enforcing, keys, wayout
+from opagent.daemon import limits as bounds
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Effect, Layer, Origin
 from opagent.policy import decide, remembering, rules
+from opagent.policy.budget import Metric
 from opagent.policy.decide import BUILT_IN
 from opagent.policy.enforcement import Ground
 from opagent.process import gaps, landlock, limits
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 NOT_APPLIED = {
     "tools": "MCP servers are not started yet",
-    "budget": "budgets are shown and not applied yet",
     "limits.ports": "not applied yet: an agent is given no port of this machine",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
 }
@@ -40,7 +41,7 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
             {"path": file.path, "needs_trust": list(file.needs_trust), "trusted": not file.needs_trust or workspace.verdict.acts}
             for file in binding.chain
         ],
-        "values": [_value(binding, key, value, level) for key, value in _values(binding)],
+        "values": [_value(workspace, key, value, level) for key, value in _values(binding)],
         "capabilities": _capabilities(binding, enforcing.ground(workspace, agent)),
         "launch": _launch(workspace, agent),
         "sandbox": sandbox,
@@ -65,12 +66,15 @@ def _values(binding: Binding) -> list[tuple[str, Any]]:
     return found
 
 
-def _value(binding: Binding, key: str, value: Any, level: Level | None) -> dict[str, Any]:
+def _value(workspace: Workspace, key: str, value: Any, level: Level | None) -> dict[str, Any]:
+    binding = workspace.loaded.binding
     origin = _origin(binding, key)
     said: dict[str, Any] = {"key": key, "value": value, "origin": str(origin)}
     if key in binding.narrowed:
         said["narrowed"] = [str(each) for each in binding.narrowed[key]]
     section, _, name = key.partition(".")
+    if section == "budget" and name in set(Metric):
+        said["enforcement"] = bounds.enforced(workspace, Metric(name))
     held = limits.applied(name, level) if section == "limits" and level is not None and key not in NOT_APPLIED else ""
     if note := NOT_APPLIED.get(key) or NOT_APPLIED.get(section) or held:
         said["note"] = note

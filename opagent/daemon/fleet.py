@@ -30,8 +30,8 @@ _NULL = type(None)
 _PROCESS: dict[str, Any] = {
     "conversation": str, "path": str, "workspace": str, "agent": str, "runtime": str, "state": str, "since": str, "queued": int,
     "restarts": int, "sentence": str, "id": str | _NULL, "pid": int | _NULL, "turn": str | _NULL, "?memory": int,
-    "?cpu": int | float, "?processes": int, "?uptime": int | float, "?draft": str, "?not_sent": str,
-    "?waiting_for": [str], "?level": str | _NULL, "?ports": [int],
+    "?cpu": int | float, "?processes": int, "?uptime": int | float, "?draft": str, "?not_sent": str, "?unknown": int,
+    "?stuck": str, "?waiting_for": [str], "?level": str | _NULL, "?ports": [int],
     "?children": [{"pid": int, "parent": int, "command": str}],
 }  # fmt: skip
 _APPROVAL: dict[str, Any] = {
@@ -40,6 +40,14 @@ _APPROVAL: dict[str, Any] = {
     "answered_by": str | _NULL, "answered_at": str | _NULL, "reason": str | _NULL, "rule": str | _NULL, "?answer": str | _NULL,
     "?workspace": str, "?path": str, "?agent": str,
 }  # fmt: skip
+_NUMBER = int | float
+_USAGE: dict[str, Any] = {
+    "name": str, "currency": str, "turns": int, "wall": _NUMBER, "tool_calls": int, "tokens": int, "cost": _NUMBER, "last": str,
+    "estimated": int, "doubtful": int, "?reported_input": int | _NULL, "?reported_output": int | _NULL,
+    "?reported_cost": _NUMBER | _NULL, "?metered_input": int | _NULL, "?metered_output": int | _NULL,
+    "?metered_cost": _NUMBER | _NULL,
+}  # fmt: skip
+_FORMS = {"process/list": ("processes", _PROCESS), "approval/list": ("approvals", _APPROVAL), "usage/list": ("usage", _USAGE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,14 @@ async def processes(host: Host, client: Client, params: Params) -> dict[str, Any
         more = {"host": answer.machine.name} | ({"stale": answer.seen} if answer.why else {})
         found += [row | more for row in said]
     return {"processes": found, "hosts": [answer.as_json() for answer in answers]}
+
+
+async def usage(host: Host, client: Client, params: Params) -> dict[str, Any]:
+    """`{usage: [row + {host}], hosts}` of all machines but this one; one that does not answer has no rows."""
+    wanted = {name: params[name] for name in ("by", "since") if params.get(name)}
+    answers = await _all(host, client, params, "usage/list", wanted)
+    found = [row | {"host": answer.machine.name} for answer in answers for row in answer.rows]
+    return {"usage": found, "hosts": [answer.as_json() for answer in answers]}
 
 
 async def approvals(host: Host, client: Client, params: Params) -> list[dict[str, Any]]:
@@ -114,13 +130,15 @@ async def _asked(
     host: Host, client: Client, name: str, params: Params, method: str, wanted: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Raises HostUnreachable and its kinds, and what the daemon there raises."""
+    if not host.links.connected(name):
+        host.shared.spawn(host.links.finish(name), f"the link to {name}")
     where = await host.links.socket(name, client, params)
     try:
         there = await peer.connect(where, "fleet")
     except DeadlinePassed as error:
         raise HostUnreachable("no answer", str(error)) from error
     try:
-        key, form = ("processes", _PROCESS) if method == "process/list" else ("approvals", _APPROVAL)
+        key, form = _FORMS[method]
         return _formed((await there.request(method, wanted)).get(key), form)
     finally:
         there.close()
@@ -169,4 +187,4 @@ async def _keep(host: Host, answer: Answer) -> None:
     if record is None or (record.rows == answer.rows and record.seen_at[:16] == answer.seen[:16]):
         return
     kept = host.links.keep(replace(record, rows=answer.rows, seen_at=answer.seen))
-    await host.database.write(lambda db: rows.put(db, kept))
+    await host.database.write(lambda db: rows.renew(db, kept))

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from opagent.acp.connection import Asked, Closed, Incoming, Noise, Refusal, Reply, Told, Update, Withdrawn
-from opagent.daemon import questions, turns
+from opagent.daemon import granted, questions, recording, stopping, turns
 from opagent.errors import AgentFailed
 from opagent.model import ProcessState
 from opagent.process.states import Happening
@@ -41,6 +41,14 @@ async def _keep(c: Conversation, updates: list[Update]) -> None:
     """Into the log; `updates` is empty afterwards."""
     if updates and c.current is not None and (drafts := turns.collect(c.current, updates)):
         await c.append(drafts)
+        if c.current.reported:
+            await granted.reported(c, c.current)
+    if updates and c.current is not None:
+        for verdict in c.current.verdicts:
+            await stopping.circles(c, verdict)  # the first that stops it counts
+        if c.current is not None:
+            c.current.verdicts.clear()
+        await stopping.look(c)
     updates.clear()
 
 
@@ -87,4 +95,6 @@ async def _maybe_ready(c: Conversation, agent: Agent) -> None:
     if not agent.ready or c.process_state is not ProcessState.STARTING:
         return
     await c.move(Happening.REPLIED)
+    for draft in recording.ready(c, agent):
+        c.shared.record(draft, c.record.id)
     await c.look()

@@ -7,35 +7,42 @@ import logging
 import os
 import secrets
 import shlex
-import shutil
 import socket
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import control, paths
-from opagent.daemon import adoption, doctor, forks, inbox, newcomers, reports, whereabouts
-from opagent.daemon.approvals import voided
+from opagent.daemon import (
+    adoption,
+    doctor,
+    forks,
+    inbox,
+    newcomers,
+    recovering,
+    reports,
+    spending,
+    whereabouts,
+)
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
+from opagent.daemon.heads import Heads
 from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
-from opagent.daemon.network import Network
+from opagent.daemon.network import Network, Usage
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
 from opagent.daemon.watching import Watching
 from opagent.daemon.workspace import Workspace
 from opagent.document.names import file_name, new_conversation
-from opagent.errors import Conflict, ConversationNotFound, Denied, NotFound, OpAgentError, ProcessNotFound
+from opagent.errors import Conflict, ConversationNotFound, Denied, NotFound, ProcessNotFound
 from opagent.model import Conversation as Record
-from opagent.model import ConversationId, Kind, ProcessState, Turn, TurnState
+from opagent.model import ConversationId, ProcessId, ProcessState
 from opagent.process import probe, tree
 from opagent.store import conversations as rows
 from opagent.store import processes as process_rows
-from opagent.store import recovery
 from opagent.store import turns as turn_rows
 from opagent.store.database import Database
 from opagent.store.events import AuditKind, Draft, Journal, timestamp
@@ -66,10 +73,12 @@ class Host:
         self._consumers: dict[ConversationId, asyncio.Task[None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
         shared.network = Network(shared)
+        shared.network.metered = self._metered
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
         shared.fork = lambda record, turn: forks.fork(self, record, turn)
         shared.held = lambda conversation: self.server.held(conversation)
+        shared.beside = self._beside
         shared.store_refuses = lambda conversation: self.server.interrupt(conversation)
         self.watching = Watching(self)
         self.own = Own()
@@ -79,6 +88,7 @@ class Host:
             log.warning("%s", notice)
         self.mirrors = Mirrors(self)
         self.links = Links(self)
+        self.heads = Heads(self)
 
     @classmethod
     def open(cls, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> Host:
@@ -112,30 +122,11 @@ class Host:
     # ---- life ----------------------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """What a daemon that ended in the middle left: its agents are ended, its turns interrupted, its queue goes on.
-
-        Before anybody is served: a turn that a client queues meanwhile would be taken for one that was left.
-        """
-        await asyncio.to_thread(shutil.rmtree, paths.agent_gits(), ignore_errors=True)
-        live = self.database.read(process_rows.live)
-        for row in live:
-            await tree.kill_leftover(row.pid, int(row.started), row.boot)
-        await tree.sweep([row.id for row in live if row.boot == self.boot])
-        await asyncio.to_thread(shutil.rmtree, paths.landlock_home(""), ignore_errors=True)
-        behind = await self.database.write(self._settle, barrier=True)
-        queued = self.database.read(lambda db: turn_rows.unfinished(db))
-        for ident in dict.fromkeys([*behind, *(turn.conversation for turn in queued)]):
-            try:
-                conversation = self.conversation(ident)
-                conversation.post(inbox.Project())
-                conversation.post(inbox.Look())
-            except (OpAgentError, OSError) as error:  # its directory is gone, its binding broken: the others go on
-                log.warning("conversation %s cannot go on: %s", ident, error)
-                for turn in queued:
-                    if turn.conversation == ident:
-                        await self._refuse_left(turn, error)
+        """Before anybody is served: a turn that a client queues meanwhile would be taken for one that was left."""
+        await recovering.recover(self)
         self._keepers.append(self.shared.spawn(self._keep_house(), "housekeeping"))
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
+        self._keepers.append(self.shared.spawn(self.heads.keep(), "heads"))
         self._keepers.append(self.shared.spawn(Holding(self).run(), "limits"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))
         self.shared.spawn(
@@ -143,25 +134,6 @@ class Host:
         )  # asked again and again, without a wait
         self.shared.spawn(newcomers.since_last_time(self), "saves since the last daemon")
         self.shared.spawn(self.mirrors.resume(), "mirrors")
-
-    async def _refuse_left(self, turn: Turn, error: Exception) -> None:
-        """A turn that waited when the daemon ended, in a conversation that cannot be opened any more."""
-        failed = replace(turn, state=TurnState.FAILED, ended_at=timestamp(), reason=getattr(error, "code", "not_found"))
-        body = {"state": failed.state.value, "message": turn.message, "reason": failed.reason, "sentence": str(error)}
-        draft = Draft(Kind.TURN_STATE, turn.id, body)
-        await self.journal.append(turn.conversation, [draft], barrier=True, also=lambda db: turn_rows.update(db, failed))
-
-    def _settle(self, db: Any) -> list[ConversationId]:
-        """Rows and events together: a turn is never interrupted without its event. Gives whose files may be behind."""
-        behind = recovery.left_open(db)
-        found = recovery.recover(db, timestamp())
-        for turn in found.turns:
-            body = {"state": "interrupted", "message": turn.message, "reason": "daemon", "sentence": "the daemon stopped"}
-            self.journal.put(db, turn.conversation, [Draft(Kind.TURN_STATE, turn.id, body)])
-        for approval in found.approvals:
-            self.journal.put(db, approval.conversation, [voided(approval)])
-        self.journal.put(db, None, [Draft(AuditKind.DAEMON_START)])
-        return list(dict.fromkeys([*behind, *(turn.conversation for turn in found.turns)]))
 
     async def close(self) -> None:
         """Stop every agent, write what is due, close the database."""
@@ -188,6 +160,7 @@ class Host:
         self.shared.ownership.release()
         await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
+        await self.heads.take()
         await self.database.close()
 
     async def _keep_house(self) -> None:
@@ -205,6 +178,11 @@ class Host:
                 continue
             if now - conversation.idle_since > conversation.workspace.idle_stop(conversation.role):
                 conversation.post(inbox.StopAgent(again=False, force=False, idle=True))
+
+    def _beside(self, one: Conversation) -> list[str]:
+        """The other conversations that have a turn in the workspace of one."""
+        others = (c for c in self.conversations.values() if c is not one and c.record.workspace == one.record.workspace)
+        return [c.record.id for c in others if c.current is not None]
 
     def _limit_idle(self, _: Conversation) -> None:
         idle = [c for c in self.conversations.values() if c.agent is not None and c.agent.ready and not c.busy]
@@ -365,6 +343,11 @@ class Host:
         if last is None:
             raise ProcessNotFound(f"no process of {conversation.record.id} has run yet", hint="opagent ps -a")
         return last.id
+
+    def _metered(self, process: ProcessId, usage: Usage) -> None:
+        """What the proxy read of one response to an agent."""
+        if (found := self.conversations.get(usage.conversation)) is not None:
+            self.shared.spawn(spending.metered(self.shared, found, {"input": usage.input, "output": usage.output}), "metered")
 
     def refuse_agents(self, client: Client) -> None:
         """A person's word must not come from what an agent started. Raises Denied."""

@@ -15,6 +15,7 @@ from opagent.errors import OpAgentError
 from opagent.model import Approval, Decision, ExitReport, Turn, TurnId
 
 if TYPE_CHECKING:
+    from opagent.daemon.asking import Pause
     from opagent.daemon.turns import Prompt
 
 UNREAD = (
@@ -61,9 +62,10 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A person's answer, already committed."""
+    """A person's answer, already committed. `pause`: the question was ours."""
 
     approval: Approval
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from opagent.model import ConversationId
+from opagent.model import OURS, ConversationId
 from opagent.store import approvals
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ _LOOK = 0.25  # seconds
 
 def doing(host: Host) -> list[dict[str, Any]]:
     """Conversations where a turn runs or waits, a draft waits, or a question is open: {conversation, workspace, agent, state}."""
-    asked = {approval.conversation for approval in host.database.read(lambda db: approvals.listed(db, None, decided=False))}
+    open_ = host.database.read(lambda db: approvals.listed(db, None, decided=False))
+    asked = {approval.conversation for approval in open_ if approval.process != OURS}  # ours outlives the daemon
     found = {ident: _state(host, ident, ident in asked) for ident in (*host.conversations, *asked)}
     return [state for state in found.values() if state is not None]
 

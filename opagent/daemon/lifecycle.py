@@ -8,12 +8,13 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opagent.daemon import aftercare, confinement, gestures, inbox, standing, turns
+from opagent.daemon import aftercare, confinement, gestures, inbox, recording, standing, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
 from opagent.model import ExitReport, ProcessState, Turn, TurnState
 from opagent.process.states import GiveUp, Happening, Restart, Stay, after_exit
+from opagent.store.effects import State
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
@@ -61,11 +62,16 @@ async def start(c: Conversation) -> None:
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
     agent.git, agent.scripts = confined.git, confined.scripts
     c.shared.running.add(agent)
-    await c.shared.process_starts(agent, speaker)
+    act = recording.spawn(c, agent, launch, speaker.agent)
+    spawn = await c.shared.process_starts(agent, speaker, act, recording.under(c, c.workspace))
     c.starts.append(c.shared.clock())
-    await agent.start(speaker.acp_session, c.shared)
+    try:
+        await agent.start(speaker.acp_session, c.shared)
+    except OpAgentError as error:
+        await c.shared.effects.end(spawn, act, State.FAILED, error=str(error))
+        raise
     c.services = Services(c, agent) if role.services else None
-    await c.shared.process_started(agent)
+    await c.shared.process_started(agent, act, spawn)
 
 
 async def exited(c: Conversation, report: ExitReport) -> None:
@@ -109,6 +115,7 @@ async def fail(c: Conversation, error: OpAgentError) -> None:
             await turns.finish(c, TurnState.FAILED, error.code, str(error), error.hint)
         except Conflict:
             c.current = None  # its end was in the store already
+            c.shared.accounts.ended(c.record.id)
     elif isinstance(error, StoreFailed):
         asyncio.get_running_loop().call_later(AGAIN, c.post, inbox.Look())
         return
@@ -179,5 +186,5 @@ async def _bury(c: Conversation) -> None:
     while c.gone:
         agent, report = c.gone[0]
         await c.shared.approvals.void(agent.id, "agent ended")
-        await c.shared.process_ended(agent, report)
+        await c.shared.process_ended(agent, report, recording.exited(agent, c.role, report), c.record.id)
         c.gone.pop(0)

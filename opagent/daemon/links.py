@@ -25,7 +25,7 @@ from opagent.process import tree
 from opagent.remote.link import Link, LinkState
 from opagent.remote.seam import Ask, Connection, Phase, Question, Stream, Tell
 from opagent.store import machines as rows
-from opagent.store.events import timestamp
+from opagent.store.events import AuditKind, Draft, timestamp
 from opagent.store.machines import Machine
 from opagent.target import Target, machine
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK = 5.0  # seconds between two looks at the clocks
+_RECORDED = {LinkState.CONNECTED: AuditKind.HOST_CONNECT, LinkState.LOST: AuditKind.HOST_LOST}
 _SLEPT = 3.0  # seconds that the machine must have slept for its links to be doubted
 
 
@@ -96,16 +97,33 @@ class Links:
         finally:
             up.cancel()
             gone.cancel()
-        if reached.remembered is not made:
+        if new := reached.remembered is not made:
             await self._remember(reached, made)
         await self._listen(reached)
+        if new:
+            self._host.shared.spawn(self._host.heads.compare(name), f"the journal of {name}")
         self._host.mirrors.wake(name)
         return paths.machine_socket(name)
+
+    async def finish(self, name: str) -> None:
+        """One attempt, to its end, also where who wants it has no time: what is copied to a machine is not cut half-way."""
+        reached = self._reach(name)
+        try:
+            made = await reached.link.up(None, reflecting.silent)
+        except OpAgentError as error:
+            log.info("%s: %s", name, error)
+            return
+        if reached.remembered is not made:
+            await self._remember(reached, made)
 
     def connected(self, name: str) -> bool:
         """Whether its link stands. Dials nothing."""
         reached = self._reached.get(name)
         return reached is not None and reached.link.bridge is not None
+
+    def standing(self) -> list[str]:
+        """The machines whose links stand and have a door."""
+        return [name for name, each in self._reached.items() if each.link.bridge is not None and each.server is not None]
 
     async def doubt(self, name: str) -> None:
         """Its link may stand and its daemon be gone: then it is taken down, and made anew where somebody wants it."""
@@ -165,7 +183,8 @@ class Links:
         found = []
         for name, record in known.items():
             reached = self._reached.get(name)
-            found.append({**record.as_json(), **(_shown(reached) if reached else {"state": LinkState.IDLE.value})})
+            journal = {"journal": back} if (back := self._host.heads.went_back(name)) else {}
+            found.append({**record.as_json(), **(_shown(reached) if reached else {"state": LinkState.IDLE.value}), **journal})
         return found
 
     def close(self) -> None:
@@ -207,6 +226,9 @@ class Links:
 
     def _moved(self, reached: Reached) -> None:
         reached.since = timestamp()
+        if (kind := _RECORDED.get(reached.link.state)) is not None:
+            obj = {"host": reached.record.name, **({"why": reached.link.why} if reached.link.why else {})}
+            self._host.shared.record(Draft(kind, facts={"obj": obj}))
         reflecting.moved(self._host, reached)
 
     async def _build(self, reached: Reached, ask: Ask, tell: Tell) -> Bridge:
@@ -224,7 +246,8 @@ class Links:
     async def _seen(self, reached: Reached, connection: Connection, facts: Facts) -> None:
         record = reached.record.seen(connection.identity, facts.as_json(), connection.transport, self._host.shared.now())
         reached.record = record
-        await self._host.database.write(lambda db: rows.put(db, record))
+        if self._reached.get(record.name) is reached:  # nobody has forgotten it meanwhile
+            await self._host.database.write(lambda db: rows.put(db, record))
 
     # ---- the socket ------------------------------------------------------------------------------------------------------
 
@@ -294,7 +317,7 @@ def _settings(reached: Reached, verb: str) -> tuple[Settings, Wanted]:
 
 def _shown(reached: Reached) -> dict[str, Any]:
     link = reached.link
-    return {"state": link.state.value, "since": reached.since, **({"why": link.why} if link.why else {})}
+    return {"state": link.shown.value, "since": reached.since, **({"why": link.why} if link.why else {})}
 
 
 def _asleep() -> float:

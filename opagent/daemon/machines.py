@@ -148,6 +148,7 @@ async def host_forget(host: Host, client: Client, params: Params) -> Result:
     if params.get("purge"):
         landed, _ = await _landed(host, client, params, "purge-now" if params.get("force") else "purge")
         report = landed.report
+    host.links.drop(name)  # before it: who reaches the machine at this moment would keep it again
     known = await host.database.write(lambda db: rows.remove(db, name), barrier=True)
     host.links.drop(name)
     return {"forgotten": known, "report": report}

@@ -13,6 +13,7 @@ from opagent import control, paths
 from opagent.binding import making
 from opagent.daemon import (
     answering,
+    auditing,
     doctor,
     explain,
     fleet,
@@ -24,14 +25,16 @@ from opagent.daemon import (
     leaving,
     machines,
     mirroring,
+    reckoning,
     reports,
     trusting,
 )
 from opagent.daemon.params import Params, environment, maybe, number, place, placed, text, wanted
 from opagent.daemon.server import Client
 from opagent.daemon.workspace import Workspace
-from opagent.errors import ConversationNotFound, NotTrusted, Usage
+from opagent.errors import Conflict, ConversationNotFound, NotTrusted, Usage
 from opagent.model import Trust, Turn, TurnId
+from opagent.store import audit
 from opagent.store import conversations as conversation_rows
 from opagent.store import trust as trust_rows
 from opagent.store import turns as turn_rows
@@ -198,6 +201,9 @@ async def conversation_text(host: Host, client: Client, params: Params) -> Resul
 
 async def conversation_rebuild(host: Host, client: Client, params: Params) -> Result:
     conversation = await host.found(wanted(params))
+    if host.database.read(lambda db: audit.was_purged(db, conversation.record.id)):
+        why = "contents of its log were purged: a file made from it would lack what yours still holds"
+        raise Conflict(f"{conversation.record.id} cannot be rebuilt", why, "opagent audit list --kind audit.purge")
     done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     conversation.post(inbox.Project(anew=True, done=done))  # the consumer may be writing this very file
     saved = await done
@@ -349,7 +355,9 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-_ELSEWHERE = mirroring.METHODS | machines.METHODS | answering.METHODS  # what other modules have
+_ELSEWHERE = (  # what other modules have
+    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS
+)
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,

@@ -11,9 +11,10 @@ import getpass
 import logging
 import os
 import secrets
+import shlex
 import shutil
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Factory = Callable[[], Awaitable[Peer]]
-MOST = 1000  # conversations of one mirror
+MOST, ROOM = 1000, 1 << 30  # conversations of one mirror, and bytes of all its files
 _DIGEST = 64  # characters
 AT_ONCE = 4  # that are read or sent at the same time
 FIRST, SLOWEST = 1.0, 30.0  # seconds between two questions for a connection
@@ -62,6 +63,7 @@ class Mirror:
         self._factory = factory
         self._wake = asyncio.Event()
         self._standing: dict[str, str] | None = None
+        self._room = ROOM
 
     # ---- the other side --------------------------------------------------------------------------------------------------
 
@@ -138,6 +140,30 @@ class Mirror:
         taken = {each.lower() for each in os.listdir(there)} if there.is_dir() else set()
         return os.path.join(folder, free_name(name.removesuffix(".md"), lambda other: other.lower() in taken))
 
+    @contextmanager
+    def room(self, more: int) -> Iterator[None]:
+        """For so many bytes more of the other machine, where that succeeds. Raises FileRefused where they are too many."""
+        if more > self._room:
+            raise FileRefused(f"{self.folder} is full", f"a mirror holds at most {ROOM} bytes")
+        self._room -= more
+        try:
+            yield
+        except BaseException:
+            self._room += more
+            raise
+
+    async def look(self, again: bool) -> None:
+        """What stands here already; `again`: an earlier daemon had this mirror, so texts may have been saved since.
+
+        Nobody saw that a person did so: they become conversations there, and ask before they are sent.
+        """
+        self._room -= await asyncio.to_thread(whereabouts.bytes_in, str(self.folder))
+        for file in list(self.files.values()):
+            file.poke()
+        for path in await asyncio.to_thread(whereabouts.nameless, str(self.folder)) if again else ():
+            if relevant(os.path.basename(path)):
+                await self._arrived(path, watched=False)
+
     def forget(self, file: MirroredFile) -> None:
         """It was begun here, and taken away again before anybody there knew it."""
         self.files.pop(file.ident, None)
@@ -152,7 +178,7 @@ class Mirror:
         if not self.closing:
             self.spawn(self._arrived(path), f"look at {os.path.basename(path)}")
 
-    async def _arrived(self, path: str) -> None:
+    async def _arrived(self, path: str, watched: bool = True) -> None:
         """A file that nobody knows: one of ours that was moved, or a text that is to be sent."""
         try:
             reading = await settled_read(locate(self.directory, Path(path)), 1.0)
@@ -167,8 +193,9 @@ class Mirror:
             ident = new_conversation(secrets.token_bytes(16))
             state = State(os.path.relpath(path, self.folder), new=True)
             mirrorstate.store(self.states, ident, state)
-            self.files[ident] = MirroredFile(self, ident, state)
-            self.files[ident].poke()
+            self.files[ident] = file = MirroredFile(self, ident, state)
+            file.watched = watched
+            file.poke()
 
     async def close(self) -> None:
         self.closing = True
@@ -207,7 +234,7 @@ class Mirrors:
         known = self._known.get(directory)
         if known is not None and (known.machine, known.path) != (name, remote_path):
             what = f"{directory} mirrors {known.machine}:{known.path}"
-            raise Conflict(what, "a directory mirrors one other", f"opagent open {known.machine}:{known.path}")
+            raise Conflict(what, "a directory mirrors one other", f"opagent host unmirror {shlex.quote(directory)}")
         if mirror := self._mirrors.get(directory):
             mirror.wake()
             return mirror
@@ -224,7 +251,7 @@ class Mirrors:
         if mirror.closing:  # ended meanwhile
             return mirror
         self._host.watching.leave(str(mirror.folder))
-        self._tasks[directory] = self._host.shared.spawn(self._keep(mirror), f"mirror of {name}")
+        self._tasks[directory] = self._host.shared.spawn(self._keep(mirror, known is not None), f"mirror of {name}")
         return mirror
 
     async def resume(self) -> None:
@@ -255,10 +282,9 @@ class Mirrors:
             shutil.rmtree(mirror.states, ignore_errors=True)
         return await self._host.database.write(lambda db: rows.remove(db, real), barrier=True)
 
-    async def _keep(self, mirror: Mirror) -> None:
+    async def _keep(self, mirror: Mirror, again: bool) -> None:
         await self.observer.watch(str(mirror.folder)).ready.wait()
-        for file in list(mirror.files.values()):
-            file.poke()
+        await mirror.look(again)
         await mirror.keep()
 
     def of(self, path: str) -> Mirrored | None:

@@ -12,17 +12,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import filerights, mirrorstate, whereabouts
+from opagent.daemon import filerights, mirrorparts, mirrorstate, whereabouts
 from opagent.daemon.mirrorstate import State
 from opagent.document import frontmatter, mirrored
 from opagent.document.delta import pack, unpack
 from opagent.document.mirrored import Known, Step, digest
 from opagent.document.parse import scan
-from opagent.document.parts import part_of
 from opagent.document.records import file_digest
 from opagent.errors import Conflict, FileRefused, HostUnreachable, OpAgentError
 from opagent.watch import exchange, gitstate, workfiles
-from opagent.watch.changes import relevant
 from opagent.watch.dirty import dirty
 from opagent.watch.exchange import Result
 from opagent.watch.settled import Place, Stamp, locate, settled_read, unchanged
@@ -35,6 +33,7 @@ log = logging.getLogger(__name__)
 LIMIT = 8 << 20  # bytes of a file that is mirrored
 AGAIN, SLOWEST = 1.0, 60.0  # seconds until what did not succeed is tried once more, the first time and at last
 HELD = 1.0  # seconds between two looks at an editor with unsaved changes
+_WORDS = 1000  # characters of a problem
 _ROUNDS = 50  # in a row, before others get their turn
 
 
@@ -46,7 +45,9 @@ class MirroredFile:
         self._disk: bytes | None = None  # what the file held when it was read last
         self._stamp: Stamp | None = None
         self._saves: list[tuple[Path, bytes]] = []  # that came out of the file, and what it held before; empty: nobody knows
+        self.watched = True  # a text that was begun here was so before our eyes
         self._begun = False
+        self._resting = False  # its versions are in the state's file only
         self._again = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
@@ -59,6 +60,8 @@ class MirroredFile:
     @property
     def waits(self) -> bool:
         """Whether something that was saved here is not there yet, as far as anybody has looked."""
+        if self._resting:
+            return False
         known = self._disk is not None and file_digest(self._disk) not in (file_digest(self.state.base), self.state.refused)
         return known or bool(self._saves) or self.state.new
 
@@ -98,9 +101,26 @@ class MirroredFile:
             while self._again and not self.mirror.closing:
                 self._again = False
                 async with self.mirror.turnstile:
+                    self._recall()
                     await self._once()
+                    self._rest()
         finally:
             self._task = None
+
+    def _rest(self) -> None:
+        """Gives back the bytes of a file that is in step: the other machine says how large they are."""
+        state = self.state
+        if self._begun and state.base and self._disk == state.base and not (self._saves or state.new or state.coming):
+            self._resting, self._disk = True, b""
+            state.base = state.seen = b""
+            state.past = ()
+
+    def _recall(self) -> None:
+        if self._resting:
+            self._resting = False
+            self.state = mirrorstate.load(self.mirror.states, self.ident) or State(self.state.path)
+            self._disk = self.state.base or None
+            self._stamp = self._stamp if self._disk else None
 
     async def _once(self) -> None:
         stuck = self.problem if self._failures else ""
@@ -118,7 +138,8 @@ class MirroredFile:
             self._failures = min(self._failures + 1, 10)
 
     def hindered(self, why: str) -> None:
-        """Said once."""
+        """Said once. Words of the other machine are in it."""
+        why = why[:_WORDS]
         if why != self.problem:
             self.problem = why
             log.warning("%s: %s", self.path, why)
@@ -158,7 +179,7 @@ class MirroredFile:
         if not (state.base or state.coming or state.new):  # nothing is known of it, and perhaps it is here all the same
             state.path = (await self.mirror.standing()).get(self.ident, state.path)
         ours = [content for content in (state.coming, state.base, state.seen) if content]
-        for path in workfiles.leftovers(self.mirror.directory, Path(self.path)):
+        for path in whereabouts.left(self.mirror.directory, self.path, self.ident):
             content = path.read_bytes()
             if not content.strip() or any(version.startswith(content) for version in ours):
                 path.unlink()
@@ -222,13 +243,14 @@ class MirroredFile:
 
     async def _make(self, content: bytes) -> None:
         """A new file here. A name that is taken gets a number."""
-        self.state.path = self.mirror.free_path(self.state.path)
-        self.state.coming = content
-        self._store()
-        self._stamp = await exchange.create(self._place(), content)
+        with self.mirror.room(len(content)):
+            self.state.path = self.mirror.free_path(self.state.path)
+            self.state.coming = content
+            self._store()
+            self._stamp = await exchange.create(self._place(), content)
         self._disk = self.state.seen = content
         self._have(content)
-        await self._parts(content)
+        await mirrorparts.fetch(self, content)
 
     def _have(self, content: bytes) -> None:
         """Both sides have this version now."""
@@ -244,15 +266,16 @@ class MirroredFile:
         if content == expected:
             self._have(content)
             return
-        self._keep(expected, content)
-        self.state.coming = content
-        self._store()
-        outcome = await exchange.write_version(self._place(), content, expected)
+        with self.mirror.room(len(content) - len(expected)):
+            self._keep(expected, content)
+            self.state.coming = content
+            self._store()
+            outcome = await exchange.write_version(self._place(), content, expected)
         self._saves += [(path, expected) for path in outcome.held]
         if outcome.written:
             self._disk, self._stamp = content, outcome.stamp
             self._have(content)
-            await self._parts(content)
+            await mirrorparts.fetch(self, content)
         elif outcome.result is not Result.GONE:
             self._stamp = None
             raise Conflict(f"{self.path} is not written", outcome.why or outcome.result.value)
@@ -267,7 +290,7 @@ class MirroredFile:
 
     # ---- there -----------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         if self.mirror.peer is None:
             raise HostUnreachable(f"{self.mirror.name} is not connected")
         return await self.mirror.peer.request(method, {"conversation": self.ident, **params})
@@ -275,7 +298,7 @@ class MirroredFile:
     async def _fetch(self) -> bytes:
         """What stands there now. Raises FileRefused for what is not this conversation."""
         base = self.state.base
-        answer = await self._ask("document/read", {"base": file_digest(base)} if base else {})
+        answer = await self.ask("document/read", {"base": file_digest(base)} if base else {})
         content = self._checked(unpack(answer.get("document"), base, LIMIT))
         self.there = file_digest(content)
         return content
@@ -323,9 +346,9 @@ class MirroredFile:
         """What stands there after the save was merged; None where it was not taken."""
         said: dict[str, Any] = {"document": pack(save, base), "brought": brought}
         said["base"] = file_digest(base) if base else ""
-        answer = await self._ask("document/save", said)
+        answer = await self.ask("document/save", said)
         if answer.get("known") is False:
-            answer = await self._ask("document/save", {**said, "based": pack(base)})
+            answer = await self.ask("document/save", {**said, "based": pack(base)})
         stands = unpack(answer.get("document"), save, LIMIT)
         self.there = file_digest(stands)
         if problem := answer.get("problem"):
@@ -345,7 +368,8 @@ class MirroredFile:
             self.state.base = self.state.seen = here
             self._store()
         said = {"path": self.mirror.remote, "name": os.path.basename(self.path), "document": pack(here)}
-        answer = await self._ask("document/create", {**said, "brought": self._brought(self.path, self._stamp)})
+        brought = not self.watched or self._brought(self.path, self._stamp)
+        answer = await self.ask("document/create", {**said, "brought": brought})
         if answer.get("made") is not False:
             self.state.base = self.state.seen = here
         self.state.new = False
@@ -359,19 +383,3 @@ class MirroredFile:
         if any(region.part.turn and region.id not in had for region in scan(content)):
             await self._make(content)
         return False
-
-    async def _parts(self, content: bytes) -> None:
-        """Older turns that the file links to. One that is here already stays as it is."""
-        for region in scan(content):
-            name = part_of(region)
-            path = Path(self.path).parent / name
-            if not name or not relevant(name) or os.path.lexists(path):
-                continue
-            place = locate(self.mirror.directory, path)
-            if not place.path.is_relative_to(self.mirror.folder):
-                raise FileRefused(f"{path} leads out of {self.mirror.folder}")
-            answer = await self._ask("document/part", {"part": name})
-            part = unpack(answer.get("document"), None, LIMIT)
-            if not frontmatter.get(part, "part") or frontmatter.is_conversation(part):
-                raise FileRefused(f"{self.mirror.name} gives something else for {path}", "it is no part of a conversation")
-            await exchange.create(place, part)

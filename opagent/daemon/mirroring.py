@@ -136,14 +136,14 @@ async def document_create(host: Host, client: Client, params: Params) -> Result:
         raise Usage(f"{name} is no name of a new conversation")
     workspace = await _workspace(host, text(params, "path"))
     record = await _entered(host, workspace, ident, name, content)
+    content = edit.load(content).adopt({"opagent": str(frontmatter.FORMAT), "conversation": ident}).content()
     host.shared.ownership.take(workspace.path)
     try:
         await exchange.create(locate(Path(workspace.path), Path(record.path)), content, sync=True)
         made = True
     except Conflict:
         made = False  # it was asked before
-    if not params.get("brought"):
-        host.conversation(record.id).changed(watched=True)
+    host.conversation(record.id).changed(watched=not params.get("brought"))
     return {"conversation": record.id, "path": os.path.basename(record.path), "made": made}
 
 
@@ -198,7 +198,9 @@ async def mirror_open(host: Host, client: Client, params: Params) -> Result:
 
 async def mirror_close(host: Host, client: Client, params: Params) -> Result:
     host.refuse_agents(client)
-    return {"closed": await host.mirrors.end(text(params, "directory"))}
+    directory = os.path.realpath(text(params, "directory"))
+    waiting = [path for one in host.mirrors.listed() if one["directory"] == directory for path in one["waiting"]]
+    return {"closed": await host.mirrors.end(directory), "waiting": waiting}
 
 
 async def conversation_where(host: Host, client: Client, params: Params) -> Result:

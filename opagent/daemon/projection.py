@@ -112,6 +112,22 @@ class ConversationFile:
             self._ended.add(turn.id)
             await self.write(sync=True)
 
+    async def show_again(self, turn: TurnId) -> None:
+        """A turn that has ended, and of which the log says more since: an answer that came later."""
+        if turn in self._replies:
+            await self.write(sync=True)
+            return
+        try:
+            memory = await self.versions.ready()
+        except (OSError, OpAgentError) as error:
+            self.versions.hindered(str(error))
+            return
+        if memory.document.region(turn) is not None and (reply := recollection.told(self.subject, turn)) is not None:
+            self._replies[turn] = reply
+            self._dirty.add(turn)
+            self._ended.add(turn)
+            await self.write(sync=True)
+
     async def write_if_due(self) -> None:
         """Streamed text: at most once per second, not into a very large file, not under an editor's unsaved changes.
 

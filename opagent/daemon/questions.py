@@ -13,7 +13,7 @@ from opagent.acp import elicitation, messages
 from opagent.acp.connection import Asked
 from opagent.acp.permission import Permission, choose, read_permission
 from opagent.control import METHOD_NOT_FOUND
-from opagent.daemon import connecting, enforcing, inbox
+from opagent.daemon import connecting, enforcing, granted, inbox
 from opagent.daemon.asking import Question
 from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Decision, Effect, Kind, ProcessState, TurnState
 from opagent.policy import fatigue, remembering
@@ -100,12 +100,17 @@ async def asked(c: Conversation, request: Asked) -> None:
         agent.refuse(request.id, METHOD_NOT_FOUND, f"no method {request.method!r}")
 
 
+def _read(running: Running | None, request: Asked) -> Permission | None:
+    """With what the tool call said before."""
+    call = messages.as_dict(request.params.get("toolCall"))
+    known = running.calls.get(messages.as_text(call.get("toolCallId")), {}) if running else {}
+    return read_permission(request.params, known)
+
+
 async def _permission(c: Conversation, request: Asked) -> None:
     running, agent = c.current, c.agent
     assert agent is not None
-    call = messages.as_dict(request.params.get("toolCall"))
-    known = running.calls.get(messages.as_text(call.get("toolCallId")), {}) if running else {}
-    permission = read_permission(request.params, known)
+    permission = _read(running, request)
     if permission is None or running is None or running.cancel_reason is not None:
         agent.answer(request.id, messages.cancelled_outcome())
         if permission is None:
@@ -117,13 +122,15 @@ async def _permission(c: Conversation, request: Asked) -> None:
     if decision.effect is Effect.ASK:
         await put(c, running, request, Question.of(permission, decision, pattern))
     else:
-        await _at_once(c, request, permission, decision)
+        await _at_once(c, running, request, permission, decision)
 
 
-async def _at_once(c: Conversation, request: Asked, permission: Permission, decision: Decision) -> None:
+async def _at_once(c: Conversation, running: Running, request: Asked, permission: Permission, decision: Decision) -> None:
     """A rule decides, or what a person said before."""
     assert c.agent is not None
     option = permission.option(decision.effect is Effect.ALLOW)
+    if option and decision.effect is Effect.ALLOW:
+        await granted.grant(c, running, permission, decision, None)
     c.agent.answer(request.id, messages.selected_outcome(option) if option else messages.cancelled_outcome())
     verb = "allowed" if decision.effect is Effect.ALLOW else "denied"
     first = permission.subject.splitlines()[0]
@@ -159,6 +166,8 @@ async def put(c: Conversation, running: Running, request: Asked, question: Quest
         request, question = Asked(GUARD, GUARD, {}, -c.guard.summaries), _summary(c)
     approval = await c.shared.approvals.ask(c, running.turn, request, question)
     running.pending[approval.id] = request
+    if running.account is not None and c.workspace.approval_timeout()[1]:
+        running.account.watch.stop(c.shared.clock())  # a question that waits for ever must not use up the time
     await c.waits(approval)
 
 
@@ -188,6 +197,8 @@ async def _let_ask(c: Conversation, running: Running, approval: Approval) -> Non
 async def answered(c: Conversation, approval: Approval) -> None:
     """The committed answer goes to the agent, chosen by kind."""
     running, agent = c.current, c.agent
+    if agent is not None and not agent.lives:
+        return  # it never hears it: its end, which is on its way, makes the answer void
     request = running.pending.pop(approval.id, None) if running else None
     if running is None or agent is None or request is None:
         return  # the turn ended before: nobody waits for it, and nothing is done for it
@@ -195,6 +206,10 @@ async def answered(c: Conversation, approval: Approval) -> None:
         await _let_ask(c, running, approval)
     elif request.method == "session/request_permission":
         chosen = choose(approval.options, approval.state is ApprovalState.ALLOWED)
+        permission = _read(running, request)
+        if chosen and permission and approval.state is ApprovalState.ALLOWED:
+            said = Decision(Effect.ALLOW, approval.rule or "", approval.answered_by or "", "acp")
+            await granted.grant(c, running, permission, said, approval.id)
         agent.answer(request.id, messages.selected_outcome(chosen) if chosen else messages.cancelled_outcome())
         if chosen is None:
             await c.note("the agent offered no option that says this, only for ever or not at all; it was told: cancelled")
@@ -219,6 +234,8 @@ async def _goes_on(c: Conversation, running: Running, agent: Agent, settled: App
     if not running.pending and c.process_state is ProcessState.WAITING:
         await c.move(Happening.ANSWERED)
     agent.last_heard = c.shared.clock()
+    if running.account is not None and not running.pending:
+        running.account.watch.go_on(c.shared.clock())
     draft = Draft(Kind.TURN_STATE, turn.id, {"state": turn.state.value, "message": turn.message, "delivered": settled})
     await c.append([draft], barrier=True, also=lambda db: rows.update(db, turn))
     await c.file.write()

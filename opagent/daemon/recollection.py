@@ -58,7 +58,9 @@ def recall(subject: Subject, disk: bytes | None, brought: bool) -> Recalled:
     _order(memory, facts)
     gone = _gone(facts)
     shown = int(versions[-1].get("seq") or 0) if known else 0
-    late = {event.turn for event in facts if event.kind is Kind.TURN_STATE and event.seq > shown and event.turn not in gone}
+    said = [*facts, *journal.of_kinds(ident, (Kind.APPROVAL_ANSWERED,))]  # an answer may come after the end of its turn
+    told = {event.turn for event in said if event.kind is not Kind.DOCUMENT and event.seq > shown}
+    late = told - {None} - gone
     if late:
         since = min(event.seq for event in facts if event.turn in late)
         _show(subject, memory, [event for event in _events(journal, ident, since) if event.turn in late])
@@ -174,6 +176,16 @@ def _show(subject: Subject, memory: Memory, events: Iterable[Event]) -> None:
         memory.begin(turn.opening, turn.raw)
         reply = _replayed(subject, turn)
         memory.put(turn.opening.reply, reply.body(), reply.end(), running=not reply.state.final)
+
+
+def told(subject: Subject, turn: TurnId) -> Reply | None:
+    """The reply of a turn as the log has it by now."""
+    states = subject.shared.journal.of_kinds(subject.record.id, (Kind.TURN_STATE,))
+    first = next((event.seq for event in states if event.turn == turn), None)
+    if first is None:
+        return None
+    events = [event for event in _events(subject.shared.journal, subject.record.id, first) if event.turn == turn]
+    return next((_replayed(subject, each) for each in logged(events, subject.person)), None)
 
 
 def _replayed(subject: Subject, turn: Logged) -> Reply:

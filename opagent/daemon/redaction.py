@@ -55,6 +55,17 @@ class Known:
         hidden = self.secrets.redact(bare)
         return text if hidden == bare else hidden
 
+    def hidden(self, value: Any) -> Any:
+        """The same for all text in a JSON value."""
+        match value:
+            case str():
+                return self.hide(value)
+            case Mapping():
+                return {self.hide(str(key)): self.hidden(each) for key, each in value.items()}
+            case list() | tuple():
+                return [self.hidden(each) for each in value]
+        return value
+
 
 class Redaction:
     """Used by the consumer of its conversation only."""
@@ -80,7 +91,7 @@ class Redaction:
 
     def question(self, question: Question) -> Question:
         """As a person is asked; what it is bound to stays as it is."""
-        subject, options, shown = self._value([question.subject, question.options, question.shown])
+        subject, options, shown = self._known.hidden([question.subject, question.options, question.shown])
         return replace(question, subject=subject, options=tuple(options), shown=shown)
 
     def warning(self, turn: Turn) -> list[Draft]:
@@ -105,17 +116,7 @@ class Redaction:
 
     def _told(self, draft: Draft) -> Draft:
         queued = draft.kind is Kind.TURN_STATE and draft.body.get("state") == TurnState.QUEUED.value
-        return draft if queued or draft.kind in _TYPED else replace(draft, body=self._value(draft.body))
-
-    def _value(self, value: Any) -> Any:
-        match value:
-            case str():
-                return self._known.hide(value)
-            case Mapping():
-                return {self._known.hide(str(key)): self._value(each) for key, each in value.items()}
-            case list() | tuple():
-                return [self._value(each) for each in value]
-        return value
+        return draft if queued or draft.kind in _TYPED else replace(draft, body=self._known.hidden(draft.body))
 
 
 class _Run:

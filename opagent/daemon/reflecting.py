@@ -42,10 +42,10 @@ def moved(host: Host, reached: Reached) -> None:
 async def _again(reached: Reached) -> None:
     """It was there a moment ago, so it is dialed until it is there again."""
     try:
-        await reached.link.up(None, _silent, patient=True)
+        await reached.link.up(None, silent, patient=True)
     except OpAgentError as error:
         log.info("%s is not dialed again: %s", reached.record.name, error)
 
 
-def _silent(_: Phase) -> None:
+def silent(_: Phase) -> None:
     """Nobody looks."""

@@ -16,6 +16,7 @@ from opagent.model import Conversation as Record
 from opagent.model import ConversationId, ProcessState
 from opagent.process import table
 from opagent.store import conversations as conversation_rows
+from opagent.store import effects
 from opagent.store import turns as turn_rows
 
 if TYPE_CHECKING:
@@ -150,6 +151,10 @@ def process(host: Host, found: Conversation) -> dict[str, Any]:
         body["draft"] = "waiting"
     elif found.standing.refused:
         body |= {"draft": "not sent", "not_sent": found.standing.refused}
+    if lost := host.database.read(lambda db: effects.left_unknown(db, found.record.id)):
+        body["unknown"] = lost
+    if found.stuck:
+        body["stuck"] = found.stuck
     if waiting:
         body["waiting_for"] = list(waiting)
     elif running and running.stalled:

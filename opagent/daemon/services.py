@@ -10,23 +10,24 @@ import asyncio
 import hashlib
 import json
 import os
-import signal
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import jsonrpc
 from opagent.acp.connection import Asked
-from opagent.acp.messages import REQUEST_CANCELLED, as_dict, as_list, as_text
-from opagent.acp.permission import Permission, read_permission
-from opagent.daemon import beneath, confinement, enforcing, questions
+from opagent.acp.messages import REQUEST_CANCELLED, as_text
+from opagent.acp.permission import Permission
+from opagent.daemon import beneath, confinement, enforcing, questions, served
 from opagent.daemon import workspace as workspace_of
 from opagent.daemon.asking import Question
+from opagent.daemon.effects import Act
 from opagent.errors import FileRefused, OpAgentError
-from opagent.model import Approval, ApprovalState, Decision, Effect
+from opagent.model import Approval, ApprovalId, ApprovalState, Decision, Effect
 from opagent.policy import remembering
 from opagent.process.supervisor import Launch, Process
+from opagent.store.effects import State
+from opagent.store.events import AuditKind
 
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
@@ -36,8 +37,8 @@ READ_LIMIT = 8 * 2**20
 WORDS = 300  # characters of an error that the agent is told
 OUTPUT_LIMIT = 2**20  # bytes of a terminal's output that are kept, newest last
 TERMINALS = 16
+_ENDED = 5.0  # seconds
 _UNCONFINED = Decision(Effect.ASK, "commands outside a sandbox are always asked", "built-in", "acp")
-_SHELL = ("/bin/sh", "-c")
 _NOT_FOUND, _DENIED, _INVALID = -32002, -32003, jsonrpc.INVALID_PARAMS
 
 
@@ -47,10 +48,12 @@ class Terminal:
 
     process: Process
     limit: int
+    effect: int  # the record of its start
     output: bytearray = field(default_factory=bytearray)
     truncated: bool = False
     waiting: list[jsonrpc.Id] = field(default_factory=list)
     status: dict[str, Any] | None = None
+    followed: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,28 @@ class Bound:
         return hashlib.sha256(json.dumps([of, self.place, self.target]).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is done for an agent, at which real path, and why. `target`: what must stand there still when it is replaced."""
+
+    request: Asked
+    place: str
+    decision: Decision
+    approval: ApprovalId | None = None
+    target: str | None = None
+
+
+class Changed(Exception):
+    """A file is not what a person was shown."""
+
+
 class Services:
     """One per running agent that asked for services."""
 
     def __init__(self, conversation: Conversation, agent: Agent) -> None:
         self._c, self._agent = conversation, agent
         self._terminals: dict[str, Terminal] = {}
-        self._asked: dict[int, Bound] = {}  # by the request's number
+        self._asked: dict[int, tuple[Bound, Decision]] = {}  # by the request's number
 
     def takes(self, method: str) -> bool:
         service = method.partition("/")[0]
@@ -112,23 +130,27 @@ class Services:
         decision = self._c.workspace.decide(kind, bound.place)
         if decision.effect is Effect.ASK:
             changes = [await asyncio.to_thread(self._change, bound.place, request.params)] if kind == "write" else []
-            await self._ask(request, _permission(kind, {"command": f"{kind} {bound.place}"}, changes), decision, bound)
+            await self._ask(request, served.permission(kind, {"command": f"{kind} {bound.place}"}, changes), decision, bound)
         elif decision.effect is Effect.DENY:
-            self._agent.refuse(request.id, _DENIED, f"{kind} of {bound.place} is denied by {decision.rule}")
+            await self._refuse(Wanted(request, bound.place, decision), f"{kind} of {bound.place} is denied by {decision.rule}")
         else:
-            await self._perform(request, bound.place, None)
+            await self._perform(Wanted(request, bound.place, decision))
+
+    async def _refuse(self, wanted: Wanted, words: str) -> None:
+        await self._c.shared.effects.denied(await asyncio.to_thread(served.act, self._c, self._agent, wanted), words)
+        self._agent.refuse(wanted.request.id, _DENIED, words)
 
     async def _command(self, request: Asked, bound: Bound) -> None:
         """A command runs as the agent does: in its sandbox the rules decide, and outside of one a person does, each time."""
-        permission, argv = _command(request.params), _argv(request.params)
-        plain = remembering.words_of(as_text(request.params.get("command"))) if argv[:2] == _SHELL else ()
+        permission, argv = served.command(request.params), served.argv(request.params)
+        plain = remembering.words_of(as_text(request.params.get("command"))) if argv[:2] == served.SHELL else ()
         said = [self._c.workspace.decide("exec", words) for words in (argv, plain) if words]
         decision = max(said, key=lambda each: each.effect)
         confined = enforcing.stands(self._agent).confined
         if decision.effect is Effect.DENY:
-            self._agent.refuse(request.id, _DENIED, f"the command is denied by {decision.rule}")
+            await self._refuse(Wanted(request, bound.place, decision), f"the command is denied by {decision.rule}")
         elif confined and decision.effect is Effect.ALLOW:
-            await self._perform(request, bound.place, None)
+            await self._perform(Wanted(request, bound.place, decision))
         else:
             await self._ask(request, permission, decision if confined else _UNCONFINED, bound, leaving=not confined)
 
@@ -141,12 +163,14 @@ class Services:
         same = permission.same if permission.kind == "execute" else [bound.place]
         pattern = "" if leaving else remembering.literal(permission.kind, same)
         earlier = self._c.shared.approvals.remembered(self._c, permission.kind, pattern)
-        if earlier is not None and earlier.effect is Effect.ALLOW:
-            await self._perform(request, bound.place, None)
-        elif earlier is not None:
-            self._agent.refuse(request.id, _DENIED, f"denied by {workspace_of.earlier(earlier).rule}")
+        if earlier is not None:
+            wanted = Wanted(request, bound.place, workspace_of.earlier(earlier))
+            if earlier.effect is Effect.ALLOW:
+                await self._perform(wanted)
+            else:
+                await self._refuse(wanted, f"denied by {wanted.decision.rule}")
         else:
-            self._asked[request.number] = bound
+            self._asked[request.number] = bound, decision
             question = Question.of(permission, decision, pattern)
             question = replace(question, digest=bound.digest(permission.digest), again=bound.again)
             await questions.put(self._c, running, request, question)
@@ -160,37 +184,33 @@ class Services:
 
     async def answered(self, approval: Approval, request: Asked) -> None:
         """A person's answer to one of our questions; a yes counts for exactly what they were shown."""
-        bound = self._asked.pop(request.number)
+        bound, decision = self._asked.pop(request.number)
+        wanted = Wanted(request, bound.place, replace(decision, effect=Effect.ALLOW), approval.id, bound.target)
         if approval.state is not ApprovalState.ALLOWED:
-            self._agent.refuse(request.id, _DENIED, f"{approval.state.value} by {approval.answered_by}")
+            denied = replace(wanted, decision=replace(decision, effect=Effect.DENY))
+            await self._refuse(denied, f"{approval.state.value} by {approval.answered_by}")
             return
         try:
             now = await asyncio.to_thread(self._bound, request, bound.again)
         except ValueError as error:
             now = Bound(str(error))
-        if now == bound and await self._perform(request, bound.place, bound.target):
+        if now == bound and await self._perform(wanted):
             return
         why = f"{bound.place} changed between the question and the answer"
         await self._c.shared.approvals.void_answer(self._c, approval.id, why)
         await self._c.note(f"the answer to {approval.id} does not count: {why}; it is asked again", {"approval": approval.id})
         await self.serve(request, bound.again + 1)
 
-    async def _perform(self, request: Asked, relative: str, target: str | None) -> bool:
+    async def _perform(self, wanted: Wanted) -> bool:
         """Do it; a file is the one decided on, by its real path, whatever has become of the links to it.
 
-        `target`: what must stand there still when it is replaced; False where it does not, and nothing was done or said.
+        False where that is not there any more which `wanted` replaces: nothing was done or said.
         """
+        request = wanted.request
         try:
-            match request.method:
-                case "fs/read_text_file":
-                    result = await asyncio.to_thread(self._read, relative, request.params)
-                case "fs/write_text_file":
-                    content = as_text(request.params.get("content")).encode("utf-8", "replace")
-                    if not await asyncio.to_thread(beneath.write, self._c.workspace.path, relative, content, target):
-                        return False
-                    result = {}
-                case _:
-                    result = await self._create(request.params)
+            result = await (self._create(wanted) if request.method == "terminal/create" else self._file(wanted))
+        except Changed:
+            return False
         except FileNotFoundError:
             self._agent.refuse(request.id, _NOT_FOUND, "no such file")
         except ValueError as error:
@@ -203,8 +223,23 @@ class Services:
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
-    def _read(self, relative: str, params: dict[str, Any]) -> dict[str, Any]:
-        text = beneath.read(self._c.workspace.path, relative, READ_LIMIT).decode("utf-8", "replace")
+    async def _file(self, wanted: Wanted) -> dict[str, Any]:
+        """Recorded before, with what stands there and what will; and how it ended."""
+        params, place, top = wanted.request.params, wanted.place, self._c.workspace.path
+        act = await asyncio.to_thread(served.act, self._c, self._agent, wanted)
+        async with self._c.shared.effects.of(act) as doing:
+            if act.kind is AuditKind.FS_READ:
+                content = await asyncio.to_thread(beneath.read, top, place, READ_LIMIT)
+                doing.adds = {"size": len(content), "after": hashlib.sha256(content).hexdigest()}
+                return self._part(content, params)
+            if not await asyncio.to_thread(beneath.write, top, place, served.content(params), wanted.target):
+                raise Changed("it changed between the question and the answer")
+        self._c.aftermath.written[str(act.obj["path"])] = str(act.obj["after"])
+        return {}
+
+    @staticmethod
+    def _part(content: bytes, params: dict[str, Any]) -> dict[str, Any]:
+        text = content.decode("utf-8", "replace")
         first, count = params.get("line"), params.get("limit")
         if first is None and count is None:
             return {"content": text}
@@ -222,37 +257,46 @@ class Services:
 
     # ---- terminals ---------------------------------------------------------------------------------------------------
 
-    async def _create(self, params: dict[str, Any]) -> dict[str, Any]:
+    async def _create(self, wanted: Wanted) -> dict[str, Any]:
+        params = wanted.request.params
         if len(self._terminals) >= TERMINALS:
             raise ValueError(f"more than {TERMINALS} terminals")
         cwd = as_text(params.get("cwd")) or self._c.workspace.path
         if os.path.commonpath([os.path.realpath(cwd), self._c.workspace.path]) != self._c.workspace.path:
             raise ValueError("the directory of a terminal must lie in the workspace")
-        argv = _argv(params)
-        env = {**self._c.workspace.environment_of(self._c.record, self._agent.id), **_variables(params)}
+        argv = served.argv(params)
+        env = {**self._c.workspace.environment_of(self._c.record, self._agent.id), **served.variables(params)}
         name = self._c.shared.new_process()
         log = Path(os.devnull)
+        act = replace(served.act(self._c, self._agent, wanted), process=name)
         held = self._agent.box
         box = confinement.box(self._agent.plan, held.profile, name) if held is not None else None  # as the agent itself
         argv, env = self._c.shared.network.also(self._agent.id, argv, env)
-        process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log, box=box))
+        effect = await self._c.shared.effects.begin(act)
+        try:
+            process = await Process.start(Launch(name, argv, os.path.realpath(cwd), env, log, box=box))
+        except (OSError, OpAgentError) as error:
+            await self._c.shared.effects.end(effect, act, State.FAILED, error=str(error))
+            raise
         limit = params.get("outputByteLimit")
-        terminal = Terminal(process, min(limit, OUTPUT_LIMIT) if isinstance(limit, int) and limit > 0 else OUTPUT_LIMIT)
-        self._terminals[name] = terminal
+        most = min(limit, OUTPUT_LIMIT) if isinstance(limit, int) and limit > 0 else OUTPUT_LIMIT
+        terminal = self._terminals[name] = Terminal(process, most, effect)
         await process.close_stdin()
-        self._c.shared.spawn(self._follow(terminal), f"terminal-{name}")
+        terminal.followed = self._c.shared.spawn(self._follow(terminal, act), f"terminal-{name}")
         return {"terminalId": name}
 
-    async def _follow(self, terminal: Terminal) -> None:
+    async def _follow(self, terminal: Terminal, act: Act) -> None:
         while data := await terminal.process.read():
             terminal.output += data
             if len(terminal.output) > terminal.limit:
                 del terminal.output[: len(terminal.output) - terminal.limit]
                 terminal.truncated = True
         report = await terminal.process.wait()
-        name = _signal(report.signal) if report.signal else None
+        name = served.signal_name(report.signal) if report.signal else None
         terminal.status = {"exitCode": report.code, "signal": name}
         terminal.output += report.stderr_tail.encode()
+        ended = State.DONE if report.code == 0 else State.FAILED
+        await self._c.shared.effects.end(terminal.effect, act, ended, {"code": report.code, "signal": name})
         for ident in terminal.waiting:
             self._agent.answer(ident, terminal.status)
 
@@ -278,48 +322,9 @@ class Services:
         """The agent is gone: so are its commands."""
         for terminal in self._terminals.values():
             await terminal.process.stop(stdin=0.0, term=0.0)
+        if ends := [terminal.followed for terminal in self._terminals.values() if terminal.followed]:
+            await asyncio.wait(ends, timeout=_ENDED)  # so that their ends are in the record
         self._terminals.clear()
-
-
-def _signal(number: int) -> str:
-    """Its name; a real-time signal has none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
-
-
-def _argv(params: dict[str, Any]) -> tuple[str, ...]:
-    """The command and its arguments; a command line without arguments goes to the shell, as agents expect."""
-    command, words = as_text(params.get("command")), [as_text(word) for word in as_list(params.get("args"))]
-    if not command:
-        raise ValueError("no command")
-    return (command, *words) if words or not any(c.isspace() for c in command) else (*_SHELL, command)
-
-
-def _variables(params: dict[str, Any]) -> dict[str, str]:
-    """What the agent sets for a command; a person has seen it. Ours stay ours: by them the command ends with its agent."""
-    pairs = [(as_text(as_dict(one).get("name")), as_text(as_dict(one).get("value"))) for one in as_list(params.get("env"))]
-    return {name: value for name, value in pairs if name and not name.startswith("OPAGENT_") and "=" not in name}
-
-
-def _command(params: dict[str, Any]) -> Permission:
-    """What a person is asked: the command with its arguments, and its directory and variables where the agent names them."""
-    line, words = as_text(params.get("command")), [as_text(word) for word in as_list(params.get("args"))]
-    where, variables = as_text(params.get("cwd")), _variables(params)
-    more = {key: value for key, value in {"cwd": where, "env": variables}.items() if value}
-    return _permission("execute", {"command": [line, *words] if words else line, **more})
-
-
-def _permission(kind: str, raw: dict[str, Any], changes: Sequence[dict[str, str]] = ()) -> Permission:
-    options = [
-        {"optionId": "allow", "name": "Allow once", "kind": "allow_once"},
-        {"optionId": "deny", "name": "Deny", "kind": "reject_once"},
-    ]
-    call = {"kind": kind, "rawInput": raw, "content": list(changes)}
-    found = read_permission({"toolCall": call, "options": options}, {})
-    assert found is not None
-    return found
 
 
 def _whole_letters(output: bytearray) -> bytearray:

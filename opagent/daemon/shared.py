@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon.approvals import Approvals
 from opagent.daemon.documents import Documents
+from opagent.daemon.effects import Act, Effects
 from opagent.daemon.notifying import Notifier
 from opagent.daemon.ownership import Ownership
 from opagent.daemon.redaction import Known
+from opagent.daemon.spending import Accounts
 from opagent.document.names import new_id
 from opagent.errors import NotFound
-from opagent.model import Conversation, ExitReport, ProcessId, ProcessState
+from opagent.model import Conversation, ConversationId, ExitReport, ProcessId, ProcessState
 from opagent.store import processes
 from opagent.store.database import Database
-from opagent.store.events import Journal, timestamp
+from opagent.store.effects import State
+from opagent.store.events import Draft, Journal, timestamp
 
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
@@ -40,8 +43,10 @@ class Shared:
         self.approvals = Approvals(self)
         self.notifier = Notifier(self)
         self.approvals.asked = self.notifier.tell
+        self.accounts = Accounts(self)
         self.ownership = Ownership()
         self.known = Known()
+        self.effects = Effects(journal, database, self.known)
         self.connects = 0  # questions about hosts so far
         self.network: Network  # of the host: it needs all that lies above
         self.documents = Documents()
@@ -54,6 +59,7 @@ class Shared:
         self.fork: Callable[[Conversation, str | None], Awaitable[Conversation]]  # a conversation up to a turn, as a new one
         self.turn_begins: Callable[[Actor], Awaitable[None]]  # before its prompt is sent
         self.conversation_idle: Callable[[Actor], None] = lambda conversation: None
+        self.beside: Callable[[Actor], list[str]] = lambda conversation: []  # other conversations with a turn in its workspace
 
     def now(self) -> str:
         return timestamp()
@@ -83,27 +89,46 @@ class Shared:
         """A task whose failure is logged and goes no further: one agent's trouble must not end the daemon."""
         return self._tasks.create_task(_contained(work, name), name=name)
 
-    async def process_starts(self, agent: Agent, conversation: Conversation) -> None:
-        """Before the spawn: what a daemon that dies right after it leaves is found by the id in its environment."""
+    def record(self, draft: Draft, conversation: ConversationId | None = None) -> None:
+        """A row that nobody waits for. One that the store does not take is a line of the daemon's log."""
+        hidden = replace(draft, facts=self.known.hidden(draft.facts), body=self.known.hidden(draft.body))
+        self.journal.append(conversation, [hidden]).add_done_callback(lambda done: _logged(done, draft.kind.value))
+
+    async def process_starts(self, agent: Agent, conversation: Conversation, act: Act, before: Sequence[Draft]) -> int:
+        """Before the spawn: what a daemon that dies right after it leaves is found by the id in its environment.
+
+        The number of the record of the spawn. Raises StoreFailed: then nothing is started.
+        """
         row = processes.ProcessRecord(
             id=agent.id, pid=0, started=0.0, boot=self.boot, conversation=conversation.id,
             workspace=conversation.workspace, runtime=agent.role.runtime, agent=conversation.agent,
             state=ProcessState.STARTING, since=self.now(),
         )  # fmt: skip
-        await self.database.write(lambda db: processes.put(db, row))
+        return await self.effects.begin(act, before, also=lambda db: processes.put(db, row))
 
-    async def process_started(self, agent: Agent) -> None:
+    async def process_started(self, agent: Agent, act: Act, spawn: int) -> None:
         process = agent.process
         assert process is not None
 
         def change(db: Any) -> None:
             processes.put(db, replace(processes.get(db, agent.id), pid=process.pid, started=float(process.start_time)))
 
+        await self.effects.end(spawn, act, State.DONE, {"pid": process.pid}, also=change)
+
+    async def process_ended(self, agent: Agent, report: ExitReport | None, rows: Sequence[Draft], ident: ConversationId) -> None:
+        """`rows`: of the record, in the same transaction."""
+        reason = report.sentence() if report else "never started"
+
+        def change(db: Any) -> None:
+            processes.move(db, agent.id, ProcessState.STOPPED, self.now(), reason)
+            self.journal.put(db, ident, rows)
+
         await self.database.write(change)
 
-    async def process_ended(self, agent: Agent, report: ExitReport | None) -> None:
-        reason = report.sentence() if report else "never started"
-        await self.database.write(lambda db: processes.move(db, agent.id, ProcessState.STOPPED, self.now(), reason))
+
+def _logged(done: asyncio.Future[Any], kind: str) -> None:
+    if not done.cancelled() and (problem := done.exception()) is not None:
+        log.warning("%s is not recorded: %s", kind, problem)
 
 
 async def _contained(work: Coroutine[Any, Any, object], name: str) -> None:

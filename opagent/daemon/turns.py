@@ -12,19 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from opagent.acp import messages
 from opagent.acp.connection import Asked, Refusal, Update
-from opagent.daemon import aftercare, inbox, questions, standing
+from opagent.daemon import aftercare, granted, inbox, pauses, questions, spending, standing
+from opagent.daemon.asking import Pause
 from opagent.daemon.attachments import attached
+from opagent.daemon.spending import Account
 from opagent.document.names import LETTERS
-from opagent.errors import Conflict, StoreFailed
+from opagent.errors import BudgetReached, Conflict, StoreFailed
 from opagent.model import ApprovalId, Kind, MessageId, ProcessState, Turn, TurnId, TurnState
+from opagent.policy import loops
 from opagent.process.states import Happening
 from opagent.store import conversations as conversation_rows
+from opagent.store import ledger
 from opagent.store import turns as rows
 from opagent.store.events import Draft
 
 if TYPE_CHECKING:
+    from opagent.daemon.aftermath import Acts
     from opagent.daemon.asking import Question
     from opagent.daemon.conversation import Conversation
+    from opagent.daemon.effects import Act
 
 CANCEL_WITHIN = 10.0  # seconds an agent has to end a cancelled turn
 _LOOKED_BACK = 50  # turns
@@ -60,9 +66,15 @@ class Running:
     held: list[tuple[Asked, Question]] = field(default_factory=list)  # asked after too many others: nobody sees them yet
     calls: dict[str, dict[str, Any]] = field(default_factory=dict)  # tool calls as far as they are known
     usage: dict[str, Any] = field(default_factory=dict)
+    granted: dict[str, list[tuple[int, Act]]] = field(default_factory=dict)  # by tool call: the records of what we said yes to
+    reported: list[tuple[str, str]] = field(default_factory=list)  # of these, the calls that ended, and how
     cancel_reason: str | None = None
     cancel_sentence: str = ""
     stalled: bool = False
+    account: Account | None = None
+    watch: loops.Watch = field(default_factory=loops.Watch)
+    verdicts: list[loops.Verdict] = field(default_factory=list)  # of the last updates, not acted on yet
+    pause: Pause | None = None  # why we stop it, to be asked about at its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +125,34 @@ async def begin(c: Conversation, turn: Turn) -> None:
     running = replace(turn, state=TurnState.RUNNING)
     c.current = current = Running(running, 0)  # from here on whatever goes wrong ends this turn
     try:
+        current.account = account = Account.open(c, running)
         c.shared.ownership.take(c.workspace.path)
+        c.aftermath.begin()
         if agent.fresh:
             c.retold, c.versions.forgot = "", False  # it is told what stands in the file
         await standing.tell(c)
         await c.file.open_turn(turn)
         body = {"state": "running", "message": turn.message, "agent": c.role_of(turn)}
-        drafts = [Draft(Kind.TURN_STATE, turn.id, body), *c.redaction.warning(turn)]
-        await c.append(drafts, barrier=True, also=lambda db: rows.update(db, running))
-    except StoreFailed:
+        drafts = [Draft(Kind.TURN_STATE, turn.id, body), *c.redaction.warning(turn), *account.drafts(turn)]
+
+        def change(db: Any) -> None:
+            rows.update(db, running)
+            account.begin(db)
+
+        await c.append(drafts, barrier=True, also=change)
+    except (StoreFailed, BudgetReached) as error:
         c.current = None
         c.queue.appendleft(turn)  # nothing was sent: it runs when the store is back
-        raise
+        if isinstance(error, StoreFailed):
+            raise
+        c.post(inbox.Look())  # another turn was faster: look again at what it leaves
+        return
+    c.shared.accounts.started(c.record.id, account)
+    await pauses.withdraw(c, "the conversation went on")
     blocks = await _blocks(c, turn, agent.fresh)
     await aftercare.before(c)
     await c.shared.turn_begins(c)
+    await c.aftermath.ready()
     current.number = agent.request("session/prompt", messages.prompt(agent.session, blocks))
     agent.last_heard = c.shared.clock()
     if drafts := collect(c.current, c.take_early()):
@@ -189,6 +214,7 @@ def collect(running: Running, updates: Iterable[Update]) -> list[Draft]:
         if read is None:
             continue
         kind, body = read
+        _watched(running, kind, body, update.update)
         if pieces and (kind is not said or size >= COALESCED):
             drafts.append(Draft(said, running.turn.id, {"text": "".join(pieces)}))
             pieces, size = [], 0
@@ -202,14 +228,27 @@ def collect(running: Running, updates: Iterable[Update]) -> list[Draft]:
     return drafts
 
 
+def _watched(running: Running, kind: Kind, body: Mapping[str, Any], update: Mapping[str, Any]) -> None:
+    """What it costs, and whether it goes in circles."""
+    spending.heard(running.account, kind, update)
+    if kind is Kind.TEXT and body["text"]:
+        running.watch.said()
+    elif kind is Kind.PLAN:
+        running.watch.planned(body["entries"])
+
+
 def _other(running: Running, kind: Kind, body: dict[str, Any]) -> dict[str, Any]:
     """Of a tool call only what changed; what was used is kept for the end."""
     if kind is Kind.TOOL_CALL:
         known = running.calls.setdefault(body["id"], {})
         changed = {key: value for key, value in body.items() if key == "id" or known.get(key) != value}
         known.update(body)
-        if known.get("status") in ("completed", "failed"):
+        if known.get("status") in ("completed", "failed") and "status" in changed:
+            if (verdict := running.watch.called(loops.read(known))) is not None:
+                running.verdicts.append(verdict)
             running.calls[body["id"]] = {key: known[key] for key in ("id", "title", "kind", "status") if key in known}
+            if body["id"] in running.granted:
+                running.reported.append((body["id"], known["status"]))
         return changed
     if kind is Kind.USAGE:
         running.usage.update(body)
@@ -224,6 +263,7 @@ async def ended(c: Conversation, number: int, result: Mapping[str, Any]) -> None
     await c.settle()  # a text that the store refused must not end as done
     await _settle_in(c)
     running.usage.update(messages.turn_usage(result))
+    spending.answered(running.account, result)
     reason = messages.as_text(result.get("stopReason"))
     state, word = _STOPS.get(reason, (TurnState.DONE, None))
     if running.cancel_reason is not None:
@@ -250,10 +290,17 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
     running = c.current
     assert running is not None
     await questions.withdraw(c, running)
+    await granted.reported(c, running)
+    await granted.unheard(c, running)
+    if running.pause is not None and state is TurnState.CANCELLED:
+        sentence, hint = await pauses.put(c, running.turn, running.pause)
     await aftercare.after(c)
+    await spending.closing(c)
     turn = replace(running.turn, state=state, ended_at=c.shared.now(), reason=reason, usage=running.usage)
-    await _end(c, turn, sentence, hint)
+    _, acts = await c.aftermath.end(turn)
+    await _end(c, turn, sentence, hint, running.account, acts)
     c.current = None  # not before it is committed: the store may refuse, and then it is tried again
+    c.shared.accounts.ended(c.record.id)
     if c.agent is not None:
         c.agent.met("cancel")
         if c.process_state is ProcessState.WAITING:
@@ -272,11 +319,19 @@ async def end_queued(c: Conversation, turn: Turn, state: TurnState, reason: str,
     await _end(c, replace(turn, state=state, ended_at=c.shared.now(), reason=reason), sentence, hint)
 
 
-async def _end(c: Conversation, turn: Turn, sentence: str, hint: str) -> None:
+async def _end(c: Conversation, turn: Turn, sentence: str, hint: str, account: Account | None = None, acts: Acts = ()) -> None:
     body: dict[str, Any] = {"state": turn.state.value, "message": turn.message, "usage": dict(turn.usage)}
     body |= {key: value for key, value in {"reason": turn.reason, "sentence": sentence, "hint": hint}.items() if value}
+    spent, used = account.settlement(turn, c.shared.clock()) if account is not None else ([], None)
+
+    def change(db: Any) -> None:
+        rows.update(db, turn)
+        c.aftermath.record(db, acts)
+        if account is not None and used is not None:
+            ledger.end(db, account.place, used, turn.ended_at or c.shared.now())
+
     with c.shared.held(c.record.id):  # who hears of the end finds it in the file
-        await c.append([Draft(Kind.TURN_STATE, turn.id, body)], barrier=True, also=lambda db: rows.update(db, turn))
+        await c.append([Draft(Kind.TURN_STATE, turn.id, body), *spent], barrier=True, also=change)
         await c.file.close_turn(turn)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from opagent.daemon import recollection
+from opagent.daemon import recollection, whereabouts
 from opagent.daemon.guests import Guests
 from opagent.daemon.inbox import Foreign
 from opagent.daemon.standing import Standing
@@ -24,7 +25,7 @@ from opagent.document.merge import Merged, merge
 from opagent.document.mirrored import rebased, unseen
 from opagent.document.settings import Write
 from opagent.errors import OpAgentError
-from opagent.watch import exchange, workfiles
+from opagent.watch import exchange
 from opagent.watch.exchange import Result
 from opagent.watch.settled import PATIENCE, Reading, Stamp, settled_read, unchanged
 
@@ -70,6 +71,7 @@ class Versions:
         self._disk: bytes | None = b""  # what the file holds as far as we know; None: it is gone
         self._stamp: Stamp | None = None  # of what it holds
         self._held: list[Path] = []  # saves that came out of the file, until a durable version holds them
+        self._unlogged: list[dict[str, Any]] = []  # versions that the log has not taken yet
         self._busy_until = 0.0  # somebody keeps it open for writing, and each look takes seconds
         self._rested = False  # this daemon has had the memory before
         self._guests = Guests()
@@ -94,7 +96,7 @@ class Versions:
         subject = self.subject
         subject.shared.ownership.take(subject.workspace.path)
         await subject.follow()
-        left = workfiles.leftovers(subject.directory, subject.path)
+        left = whereabouts.left(subject.directory, subject.path, subject.record.id)
         reading = await self._reading(_SOON)
         self._disk, self._stamp = (reading.content, reading.stamp) if reading else (None, None)
         self.stopped = False
@@ -113,7 +115,7 @@ class Versions:
             self.heard.append(Heard(Merged(disk), recalled.memory.draft(), new=False))
         subject.learn(recalled.memory.document.regions[0].raw)
         self.behind = recalled.memory.content() != self._disk
-        self._rescue(recalled.memory, left)
+        await self._rescue(recalled.memory, left)
         return recalled.memory
 
     async def read(self) -> bool:
@@ -215,13 +217,16 @@ class Versions:
         self.stopped = False
         self.heard.append(heard)
 
-    def _rescue(self, memory: Memory, left: Iterable[Path]) -> None:
+    async def _rescue(self, memory: Memory, left: Iterable[Path]) -> None:
         """Saves that an earlier daemon exchanged out of the file and did not live to look at."""
         standing = memory.content().split(b"\n")
         for path in left:
             whole, _, last = path.read_bytes().rpartition(b"\n")
             ours = any(line.startswith(last) for line in standing)  # a version of ours that was cut in the middle of a line
-            if memory.rescue(whole + (b"\n" if ours else b"\n" + last)):
+            save = whole + (b"\n" if ours else b"\n" + last)
+            if memory.cannot_keep(save):
+                await self.subject.keep(save)
+            if memory.rescue(save):
                 self.behind = True
                 self.subject.tell("kept", "lines of a save that a stopped daemon had not read are in the draft")
             self._held.append(path)
@@ -294,7 +299,10 @@ class Versions:
         content = memory.version(previous)
         self.size = len(content)
         if not memory.records.wrote(content):
-            await self.subject.log({"what": "version", "seq": self.shown, **memory.written(content)})
+            self._unlogged.append({"what": "version", "seq": self.shown, **memory.written(content)})
+        while self._unlogged:  # a version that the log refused comes before the next one, or a restart takes it for a person's
+            await self.subject.log(self._unlogged[0])
+            del self._unlogged[0]
         return content
 
     async def _make_again(self, memory: Memory, wanted: bool) -> None:
@@ -327,7 +335,7 @@ class Versions:
         reading = await self._reading(_SOON)
         present, self._stamp = (reading.content, reading.stamp) if reading else (None, None)
         memory = self.memory = recollection.rebuilt(subject, present, damaged=self.problem == _DAMAGED)
-        self._disk, self.stopped = present, False
+        self._disk, self.stopped, self._unlogged = present, False, []
         if present is not None and memory.content() != present:
             saved = await subject.keep(present)
         return memory, saved

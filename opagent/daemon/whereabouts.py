@@ -1,13 +1,15 @@
-"""Where a conversation file went that is no longer at its path: identity is the id in the file, not the name."""
+"""Where a conversation file went that is no longer at its path, and what is left of it: identity is the id, not the name."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from opagent.document import frontmatter
 from opagent.model import Conversation
+from opagent.watch import workfiles
 
 LOOKED_AT = 5000  # files
 _HEAD = 4096  # bytes: the front matter of a file that we wrote
@@ -33,6 +35,25 @@ def known(directory: str) -> dict[str, str]:
             twice |= {ident} & found.keys()
             found[ident] = path
     return {ident: path for ident, path in found.items() if ident not in twice}
+
+
+def left(workspace: str | Path, path: str | Path, ident: str) -> list[Path]:
+    """What an earlier daemon left of a conversation's file; files of other directories may have the same name."""
+    return [each for each in workfiles.leftovers(Path(workspace), Path(path)) if ident_of(str(each)) in ("", ident)]
+
+
+def nameless(directory: str) -> list[str]:
+    """The files below `directory` that name no conversation. Opens each file, so it is for a thread."""
+    return [path for path in _candidates(directory) if not ident_of(path)]
+
+
+def bytes_in(directory: str) -> int:
+    """Of the Markdown files below `directory`. For a thread."""
+    found = 0
+    for path in _candidates(directory):
+        with suppress(OSError):
+            found += os.lstat(path).st_size
+    return found
 
 
 def _candidates(directory: str) -> Iterator[str]:

@@ -45,12 +45,12 @@ class Why:
         return {**asdict(self), "steps": [asdict(step) for step in self.steps]}
 
 
-def told(shared: Shared, word: str) -> Why:
+def told(shared: Shared, word: str, *others: Finder) -> Why:
     """Raises NotFound, Conflict where the beginning of an id fits several."""
-    for find in FINDERS:
+    for find in (*others, *FINDERS):
         if (found := find(shared, word)) is not None:
             return found
-    raise NotFound(f"nothing is known as {word!r}", "", "opagent approvals list -a")
+    raise NotFound(f"nothing is known as {word!r}", "", "opagent audit, or opagent approvals list -a")
 
 
 def _approval(shared: Shared, word: str) -> Why | None:
@@ -61,28 +61,29 @@ def _approval(shared: Shared, word: str) -> Why | None:
     return Why(approval.id, "approval", approval.state.value, approval.subject, tuple(steps))
 
 
-FINDERS: tuple[Callable[[Shared, str], Why | None], ...] = (_approval,)
+Finder = Callable[["Shared", str], Why | None]
+FINDERS: tuple[Finder, ...] = (_approval,)
 
 
 def _steps(shared: Shared, approval: Approval) -> Iterator[Step]:
     events = shared.journal.of_kinds(approval.conversation, _TOLD)
     events = [event for event in events if event.turn == approval.turn]
     body = next((event.body for event in events if _is(event, Kind.APPROVAL_ASKED, approval.id)), {})
-    yield from _prompt(events)
+    yield from prompt(events)
     record = shared.database.read(lambda db: conversation_rows.get(db, approval.conversation))
     who = f"{body.get('agent') or record.agent} ({approval.process}) in {record.workspace}, {record.path}"
-    yield Step(approval.asked_at, "asked", f"by {who}: {_short(approval.subject)}")
+    yield Step(approval.asked_at, "asked", f"by {who}: {short(approval.subject)}")
     yield Step(approval.asked_at, "rule", str(approval.rule or "none"))
     for event in events:
         yield from _followed(event, approval, str(body.get("call") or ""))
     yield from _remembered(shared, approval)
 
 
-def _prompt(events: list[Event]) -> Iterator[Step]:
+def prompt(events: list[Event]) -> Iterator[Step]:
     queued = next((event for event in events if _queued(event)), None)
     if queued is not None:
         said = queued.body
-        yield Step(queued.at, "prompt", f"by {said.get('author')} via {said.get('via')}: {_short(str(said.get('text') or ''))}")
+        yield Step(queued.at, "prompt", f"by {said.get('author')} via {said.get('via')}: {short(str(said.get('text') or ''))}")
 
 
 def _queued(event: Event) -> bool:
@@ -93,24 +94,29 @@ def _followed(event: Event, approval: Approval, call: str) -> Iterator[Step]:
     """What one event of the turn says of it."""
     body = event.body
     if _is(event, Kind.APPROVAL_ANSWERED, approval.id):
-        yield Step(event.at, *_answer(body))
+        yield Step(event.at, *answered(body))
     elif event.kind is Kind.NOTE and body.get("approval") == approval.id:
-        yield Step(event.at, "done", _short(str(body.get("text") or "")))
+        yield Step(event.at, "done", short(str(body.get("text") or "")))
     elif event.kind is Kind.TOOL_CALL and call and body.get("id") == call and body.get("status") in ("completed", "failed"):
         yield Step(event.at, "done", f"the agent reports its tool call {call}: {body['status']}")
     elif event.kind is Kind.TURN_STATE and body.get("delivered") == approval.id:
         yield Step(event.at, "told", "the agent has the answer")
-    elif event.kind is Kind.TURN_STATE and body.get("state") in {state.value for state in TurnState if state.final}:
-        yield Step(event.at, "ended", f"the turn {approval.turn}: {body['state']}" + _reason(body))
+    else:
+        yield from turn_ended(event, approval.turn)
 
 
-def _answer(body: Mapping[str, Any]) -> tuple[str, str]:
+def turn_ended(event: Event, turn: str | None) -> Iterator[Step]:
+    if event.kind is Kind.TURN_STATE and event.body.get("state") in {state.value for state in TurnState if state.final}:
+        yield Step(event.at, "ended", f"the turn {turn}: {event.body['state']}" + _reason(event.body))
+
+
+def answered(body: Mapping[str, Any]) -> tuple[str, str]:
     if body.get("state") == "void":
         return "void", f"the answer does not count{_reason(body)}"
     where = body.get("where") or {}
     place = ", ".join(f"{key} {where[key]}" for key in ("uid", "pid", "tty") if where.get(key) not in (None, ""))
     scope = f", for {body['scope']}: {body['same']}" if body.get("same") else ""
-    words = f": {_short(str(body['answer']))}" if body.get("answer") else _reason(body)
+    words = f": {short(str(body['answer']))}" if body.get("answer") else _reason(body)
     by = f"{body.get('state')} by {body.get('answered_by')} via {body.get('via')}"
     return "answered", by + (f" ({place})" if place else "") + scope + words
 
@@ -129,6 +135,6 @@ def _reason(body: Mapping[str, Any]) -> str:
     return f" ({body['reason']})" if body.get("reason") else ""
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     line = " / ".join(text.strip().splitlines())
     return line if len(line) <= _LONG else line[:_LONG] + " ..."

@@ -226,6 +226,10 @@ class Workspace:
 
     # ---- policy ----------------------------------------------------------------------------------------------------------
 
+    def absolute(self, path: str) -> str:
+        """Of what an agent names."""
+        return os.path.normpath(os.path.join(self.path, path))
+
     def decide(self, kind: str, request: str | tuple[str, ...]) -> Decision:
         return decide(self.binding.capabilities, kind, request)
 

@@ -26,15 +26,17 @@ class Drafted:
     anew: bool = False
     gestures: bool = True  # whether a gesture of the save may count
     edited: dict[str, bytes] = field(default_factory=dict)  # messages that got other words
+    margin: list[bytes] = field(default_factory=list)  # lines that stay behind the turn that is the last one for its editor
 
 
 def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | None) -> Drafted:
     """`displaced`: the version that the save came over, if that was a later one than its editor had."""
-    base, theirs = memory.draft(), _without_obeyed(memory, save)
+    theirs, placed = _without_obeyed(memory, save), _placed(memory, save, replies)
+    base = b"\n".join(line for line in memory.draft().split(b"\n") if line.strip() not in placed)
     moved = [*save.moved, *replies.moved]
     raws = _raws(memory, save, theirs, replies)
     _look(memory, save, replies)
-    unshown, left = _unshown(memory, save, base, replies), _unshown(memory, save, _left(memory, save), replies)
+    unshown, left, margin = (_unshown(memory, save, ours, replies) for ours in (base, *_left(memory, save)))
     parted = _parted(memory, raws, base, theirs, replies, save.document.eol)
     for name in [name for name in parted.edited if name in memory.records.parted]:  # a part is never written again
         new = less(parted.edited.pop(name), raws[name].split(b"\n")).split(b"\n")
@@ -52,7 +54,16 @@ def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | Non
     asked, stays = read(save.draft).gesture, read(text).gesture
     counts = asked is stays is Gesture.NONE or (not elsewhere and stays is not Gesture.NONE and (stays.sends or asked.commands))
     anew = bool(elsewhere or kept or raws or save.cut or theirs != save.noteless)
-    return Drafted(text, anew, counts, parted.edited)
+    return Drafted(text, anew, counts, parted.edited, margin)
+
+
+def _placed(memory: Memory, save: Save, replies: Replies) -> set[bytes]:
+    """Lines of the draft that no save has shown yet, and that this one has outside of it: they were taken from there."""
+    if not memory.records.unseen:
+        return set()
+    new = {line for text in _outside(memory, save, replies) for line in lines(text)}
+    standing = (line for region in memory.document.regions if region.part is not Part.NEXT for line in lines(region.raw))
+    return new.intersection(line.strip() for line in memory.records.unseen.values()).difference(standing)
 
 
 def _raws(memory: Memory, save: Save, theirs: bytes, replies: Replies) -> dict[str, bytes]:
@@ -95,12 +106,16 @@ def _look(memory: Memory, save: Save, replies: Replies) -> None:
             memory.records.shown([line for line in memory.records.unseen.values() if line.strip() in save.shown])
 
 
-def _left(memory: Memory, save: Save) -> bytes:
-    """What stands behind the turn that is the last for its editor, and in those that it deletes, but for what was sent there."""
+def _left(memory: Memory, save: Save) -> tuple[bytes, bytes]:
+    """What stands in turns that a save deletes, but for what was sent there; and behind the one that is the last for its editor.
+
+    That stays where it is, if turns follow that this editor never had.
+    """
     gone = set(save.missing).difference(save.restored)
     regions = [region for region in memory.document.regions if region.part is not Part.NEXT]
     deleted = (less(region.raw, memory.kept[region.id].raw.split(b"\n")) for region in regions if region.id in gone)
-    return b"\n".join((*deleted, *(region.tail for region in regions[:-1] if region.id == save.behind)))
+    behind = b"".join(region.tail for region in regions[:-1] if region.id == save.behind)
+    return (b"\n".join(deleted), behind) if save.restored else (b"\n".join((*deleted, behind)), b"")
 
 
 def _unshown(memory: Memory, save: Save, ours: bytes, replies: Replies) -> list[bytes]:

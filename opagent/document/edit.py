@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from urllib.parse import unquote
 
@@ -65,6 +65,7 @@ class Document:
     eol: bytes = b"\n"
     zone: tzinfo = UTC
     did: int = 0  # commands that were taken out of the draft
+    began: Mapping[str, int] = field(default_factory=dict, compare=False)  # of turns, in which order, where that is known
 
     def content(self) -> bytes:
         return join(self.regions)
@@ -220,12 +221,15 @@ class Document:
         return replace(self, regions=(*self.regions[:place], summary, *self.regions[place:]))
 
     def pointed(self) -> Document:
-        """The draft area's marker names the last finished reply: a save that carries it has that reply to its end."""
+        """The draft area's marker names the reply that finished last: a save that carries it has that reply to its end.
+
+        That is not always the last one of the file: a person may have put turns into another order.
+        """
         area = self.region("next")
         if area is None:
             return self
-        replies = (region for region in reversed(self.regions) if region.part is Part.REPLY)
-        done = next((region.id for region in replies if region.finished), "")
+        finished = (region.id for region in reversed(self.regions) if region.part is Part.REPLY and region.finished)
+        done = max(finished, key=lambda name: self.began.get(name, -1), default="")
         words = (f"after={done}" if done else "", f"did={self.did}" if self.did else "")
         opening = self._bytes(marker(self.tag, "next", *words))
         return self if area.open.rstrip() == opening.rstrip() else self.changed(replace(area, open=opening))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, tzinfo
 from typing import Any
 
-from opagent.document.draft import is_text, less, note_of, noted, read, unmerged, without_gesture, without_notes
+from opagent.document.draft import asks, is_text, less, note_of, noted, read, unmerged, without_gesture, without_notes
 from opagent.document.edit import Document, Opening, load
 from opagent.document.lines import digest, has_text, line_digest, lines, words
 from opagent.document.parse import Part, Region, scan
@@ -23,8 +23,8 @@ _COMMANDS = 20  # that an editor may still show after they were obeyed
 
 class Memory:
     def __init__(self, document: Document, person: str) -> None:
-        self.document, self.person = document, person
-        self.records = Records()
+        self.records, self.person = Records(), person
+        self.document = replace(document, began=self.records.began)
         self.kept = self.records.kept
         self.notice = ""  # the daemon's note in the draft area
 
@@ -151,23 +151,39 @@ class Memory:
         since = [raw for name, raw in self.records.raws() if found.region(name) is None]  # what was sent after that save
         draft = less(self.draft_of(found), b"\n".join(since).split(b"\n"))
         turns = [region for region in found.regions if region.part.turn]
-        texts = [region.tail for region in turns[:-1]]  # the last one's is in the draft
+        texts = [self._behind(region) for region in turns[:-1]]  # the last one's is in the draft
         texts += [self._typed(region) for region in turns]
         return self._keep(b"\n".join((draft, *texts)).split(b"\n"))
 
+    def cannot_keep(self, content: bytes) -> bool:
+        """Whether a save changes the words of a turn that is in a part by now."""
+        parted = self.records.parted
+        turns = (region for region in scan(content, self.tag) if region.id in parted)
+        return any(digest(region.body) not in parted[region.id].states for region in turns)
+
+    def _behind(self, region: Region) -> bytes:
+        """What stands behind a turn in a save, but for what is in a part with it."""
+        parted = self.records.parted.get(region.id)
+        if parted is None:
+            return region.tail
+        return b"\n".join(line for line in region.tail.split(b"\n") if line_digest(line) not in parted.lines)
+
     def _typed(self, region: Region) -> bytes:
-        """Of a turn in a save, the lines that were never written: of a message all, of a reply those that are not the agent's."""
-        kept, mine = self.kept.get(region.id), self.document.region(region.id)
+        """Of a turn in a save, the lines that were never written: also of one that was deleted since."""
+        kept = self.records.record(region.id)
+        mine = self.document.region(region.id) or (kept.deleted if kept else None)
         body = untick(region.body, self.tag, region.id)[0] if region.part is Part.REPLY else region.body
         if kept is None or mine is None or digest(body) in kept.states:
             return b""
         if region.part is not Part.REPLY:
-            return body
+            return less(body, mine.body.split(b"\n"))
         theirs, said = lines(mine.body), words(mine.body)
         known = set(theirs)
         new = [line for line in body.split(b"\n") if has_text(line.strip()) and line.strip() not in known]
         new = [line for line in new if line_digest(line) not in kept.lines and words(line) not in said]
-        return b"\n".join(line for line in new if not any(each.startswith(line.strip()) for each in theirs))  # it streamed then
+        new = [line for line in new if not any(each.startswith(line.strip()) for each in theirs)]  # it streamed then
+        kept.moved |= Counter(map(line_digest, new))  # the same buffer may be saved again
+        return b"\n".join(new)
 
     def remind(self, disk: bytes) -> None:
         """After a restart without the last version: lines that no save has shown yet were only there, and in the log.
@@ -181,7 +197,7 @@ class Memory:
     def _keep(self, found: Iterable[bytes]) -> bool:
         """Those of a person's lines that stand nowhere go into the draft."""
         standing = set(lines(self.content()))
-        lost = [line for line in found if is_text(line) and line.strip() not in standing]
+        lost = [line for line in found if is_text(line) and not asks(line) and line.strip() not in standing]
         if lost:
             self.records.watch(lost)
             self.redraft(b"\n".join((read(self.draft()).text, *lost)))
@@ -190,7 +206,7 @@ class Memory:
     def rewrite(self, content: bytes) -> None:
         """The daemon changed the file as a whole. Turns that it holds no longer were moved to a part."""
         before = self.document.regions
-        self.document = replace(load(content, self.zone, self.tag), did=self.document.did)
+        self.document = replace(load(content, self.zone, self.tag), did=self.document.did, began=self.records.began)
         for region in before:
             if region.id in self.kept and self.document.region(region.id) is None:
                 self.records.part(region)

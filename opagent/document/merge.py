@@ -5,13 +5,14 @@ API: `merge`, `Merged`. `save` reads it, `typed` judges the replies, `drafts` th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from opagent.document.draft import NOTE, is_text, noted
+from opagent.document.draft import NOTE, is_text, less, noted
 from opagent.document.drafts import Drafted, amended, drafted
 from opagent.document.edit import Document
-from opagent.document.lines import digest
+from opagent.document.lines import digest, lines
 from opagent.document.markers import MARKER
 from opagent.document.memory import Memory
 from opagent.document.parse import Part, Region, scan
@@ -130,7 +131,8 @@ def _assembled(memory: Memory, save: Save, regions: list[Region], draft: Drafted
     if area is None or draft.anew or regions[-1] is not last or NOTE in last.tail:
         text, (bare, behind) = draft.text, document.without_tail(last)
         if last.id == save.behind:
-            regions[regions.index(last)] = bare
+            margin = b"".join(line.rstrip(b"\r") + document.eol for line in draft.margin)
+            regions[regions.index(last)] = replace(bare, tail=bare.tail + margin)
         elif regions[-1] is last and behind.strip():  # what was draft stood behind a turn that is in a part
             text = behind + text
         return replace(document, regions=tuple(_closed(regions, document.eol))).redraft(memory.person, text, memory.notice)
@@ -154,6 +156,7 @@ def _put_back(memory: Memory, save: Save, regions: list[Region], facts: list[Fac
     """With the missing turns that the editor never had, each behind what stood before it; the others are deleted."""
     ours = {region.id: region for region in memory.document.regions}
     missing, restored = set(save.missing), set(save.restored)
+    notes = _notes(save, regions) - _notes(save, [each for name, each in ours.items() if name not in missing])
     behind: dict[str, list[Region]] = {}
     before = ""
     # a turn that the editor never had comes after all that it had, also if its last one is no longer known
@@ -162,7 +165,7 @@ def _put_back(memory: Memory, save: Save, regions: list[Region], facts: list[Fac
         if name not in missing:
             anchor = name
         elif name in restored:
-            behind.setdefault(anchor, []).append(_again(memory.document, ours[name], save))
+            behind.setdefault(anchor, []).append(_again(memory.document, ours[name], save, notes))
             facts.append(Fact("restored", name))
         else:
             facts.append(Fact("reverted" if save.revert else "deleted", name))
@@ -171,10 +174,21 @@ def _put_back(memory: Memory, save: Save, regions: list[Region], facts: list[Fac
     return [each for region in regions for each in (region, *behind.get(region.id, ()))]
 
 
-def _again(ours: Document, region: Region, save: Save) -> Region:
-    """A region of ours in the line ends of the save. What stood behind the last one is in the draft."""
+def _notes(save: Save, regions: Sequence[Region]) -> Counter[bytes]:
+    """How often each line stands outside of turns and of the draft."""
+    texts = (region.body if region.part is Part.HEAD else region.tail for region in regions if region.id != save.behind)
+    return Counter(line for text in texts for line in lines(text) if line)
+
+
+def _again(ours: Document, region: Region, save: Save, notes: Counter[bytes]) -> Region:
+    """A region of ours in the line ends of the save. What stood behind the last one is in the draft.
+
+    `notes`: lines of the save that stood elsewhere before. Who cuts out a turn leaves what stood behind it behind the one before.
+    """
     if region.id == save.order[-1] and region.close:
         region = replace(region, tail=ours.eol)
+    elif not notes.keys().isdisjoint(lines(region.tail)):
+        region = replace(region, tail=less(region.tail, [line for line in lines(region.tail) if notes[line]]) or ours.eol)
     if save.document.eol == ours.eol:
         return region
     texts = (_fitted(text, save.document.eol) for text in (region.open, region.body, region.close, region.tail))

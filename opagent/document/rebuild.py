@@ -34,7 +34,7 @@ class Logged:
 def logged(events: Iterable[Event], person: str) -> list[Logged]:
     """The turns that have begun, in the order in which they did, and those that were a draft of the file.
 
-    Another one cancelled in the queue was never in the file.
+    Another one cancelled in the queue was never in the file, unless its budget refused it.
     """
     turns: dict[str, list[Event]] = {}
     begun: dict[str, str] = {}  # reply -> when
@@ -43,7 +43,8 @@ def logged(events: Iterable[Event], person: str) -> list[Logged]:
             continue
         turns.setdefault(event.turn, []).append(event)
         state = event.body.get("state") if event.kind is Kind.TURN_STATE else None
-        if state not in (None, TurnState.QUEUED.value, TurnState.CANCELLED.value) or event.body.get("raw"):
+        refused = state == TurnState.CANCELLED.value and event.body.get("reason") == "budget"
+        if state not in (None, TurnState.QUEUED.value, TurnState.CANCELLED.value) or refused or event.body.get("raw"):
             begun.setdefault(event.turn, event.at)
     return [_logged(reply, at, turns[reply], person) for reply, at in begun.items()]
 

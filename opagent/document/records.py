@@ -123,6 +123,10 @@ class Records:
         self._parting[region.id] = {line_digest(line) for line in theirs if has_text(line)} - kept.lines
         kept.lines |= self._parting[region.id]
 
+    def record(self, name: str) -> Kept | None:
+        """Of a region that stands in the document, or did."""
+        return self.kept.get(name) or self._gone.get(name)
+
     def found(self, name: str) -> Kept:
         """A region that the document did not have: one that was deleted before, or one that came from elsewhere."""
         kept = self.kept[name] = self._gone.pop(name, Kept(imported=True))

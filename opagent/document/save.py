@@ -64,7 +64,7 @@ def read(memory: Memory, old: bytes, b: bytes, git: bool, switched: int = 0) -> 
     save.named = next((region.value("after") for region in found if region.part is Part.NEXT), None)
     after = memory.records.standing(save.named)
     begun = _begun(memory, [save.named or "", *(region.id for region in mended)])
-    save.loaded = _loaded(memory, order, mended, after, begun)
+    save.loaded = _loaded(memory, save, mended, after, begun)
     save.shaken = any(region.part is not one.part for region, one in zip(found, mended, strict=False))
     save.ours = memory.records.is_version(b)
     present = {region.id for region in mended}
@@ -113,12 +113,17 @@ def _as_known(ours: Document, regions: Sequence[Region]) -> list[Region]:
     return found
 
 
-def _loaded(memory: Memory, order: Sequence[str], regions: Sequence[Region], after: str | None, begun: set[str]) -> set[str]:
+def _loaded(memory: Memory, save: Save, regions: Sequence[Region], after: str | None, begun: set[str]) -> set[str]:
     """The turns that the editor of this save had to their end, never running ones."""
+    order, began = save.order, memory.records.began
     if after == "":
         return set()
-    if after in order:
-        had: Collection[str] = [name for name in order[: order.index(after) + 1] if name in begun]
+    if after in order:  # what began before it had ended by then, wherever it stands; of turns from elsewhere the place tells
+        before = {*order[: order.index(after) + 1]} & begun
+        last = began.get(save.named or "")
+        had: Collection[str] = [
+            name for name in order if (began[name] <= last if last is not None and name in began else name in before)
+        ]
     elif (last := _last_held(memory, order, regions)) is None:
         return set()
     else:  # what any save had, and what stands before the last message or finished reply that this one holds
@@ -127,7 +132,8 @@ def _loaded(memory: Memory, order: Sequence[str], regions: Sequence[Region], aft
         had = [name for place, name in enumerate(order) if place < end and (memory.kept[name].seen or name in proven)]
     old = not memory.records.parted.keys().isdisjoint(region.id for region in regions)
     summaries = {region.id for region in memory.document.regions if region.part is Part.SUMMARY} if old else set()
-    return {name for name in had if not memory.kept[name].running} - summaries
+    open_ = {region.id for region in regions if region.close and not region.finished}
+    return {name for name in had if not memory.kept[name].running} - summaries - open_
 
 
 def _begun(memory: Memory, shown: Collection[str]) -> set[str]:

@@ -26,14 +26,19 @@ class Programs:
         self._private = tuple(private)
         self._found: dict[str, None] = {}
 
-    def show(self, argv: Sequence[str], package: str) -> tuple[tuple[str, ...], tuple[Mount, ...]]:
-        """The argv as it works inside, and what has to be mounted read-only for it."""
+    def show(self, argv: Sequence[str], package: str, also: Iterable[str] = ()) -> tuple[tuple[str, ...], tuple[Mount, ...]]:
+        """The argv as it works inside, and what has to be mounted read-only for it. `also`: names of programs that it starts."""
         program = self._program(argv[0])
+        for name in also:
+            if found := shutil.which(name, path=self._search_path):
+                self._program(found)
         self._directory(package)
-        if argv[0] == sys.executable:
+        if sys.executable in argv:
             self._directory(sys.base_prefix)
             self._directory(sys.prefix)
         for word in argv[1:]:
+            if word.startswith("/") and os.path.isfile(word) and os.access(word, os.X_OK):
+                self._program(word)  # one that the other starts
             if word.startswith("/") and os.path.exists(word):
                 known = self._directory(word if os.path.isdir(word) else os.path.dirname(word))
                 if not known and os.path.isfile(word):

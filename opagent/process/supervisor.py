@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import time
 
@@ -78,6 +79,15 @@ class Process:
     @property
     def ended(self) -> bool:
         return self._gone.is_set()
+
+    @property
+    def lives(self) -> bool:
+        """Whether it runs at this very moment: the kernel is asked, for the loop hears of an end a moment later."""
+        if self.ended:
+            return False
+        look = select.poll()
+        look.register(self._child.pidfd, select.POLLIN)
+        return not look.poll(0)
 
     async def read(self) -> bytes:
         """The next bytes of stdout; `b""` at the end of the pipe, or when the program is dead and its last words are read.

@@ -100,6 +100,11 @@ class Link:
         """Whether somebody waits for it."""
         return bool(self._waiters)
 
+    @property
+    def shown(self) -> LinkState:
+        """As people see it: one that was lost, and that nobody waits for, is not dialed again."""
+        return LinkState.IDLE if self.state is LinkState.LOST and not self.wanted else self.state
+
     def enter(self) -> Bridge:
         """Somebody uses it; `leave` when that is over. Raises HostUnreachable while the link is down."""
         if self.bridge is None:

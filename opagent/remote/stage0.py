@@ -84,6 +84,6 @@ def encoded(program: str, plain: bool) -> str:
 def _bare() -> str:
     tree = ast.parse(Path(stage1.__file__).read_text("utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
     return ast.unparse(tree)

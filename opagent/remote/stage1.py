@@ -12,7 +12,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable  # noqa: F401  in the type comments
+    from collections.abc import Iterator  # noqa: F401  in the type comments
 
 OLDEST = (3, 11)
 DONE, LACKS, TOO_OLD = 80, 94, 96  # exit statuses that stage 0 knows: taken over; go on with the next interpreter (both others)
@@ -126,19 +126,15 @@ def locked(base):
     return None
 
 
-def received(count, each=None):
-    # type: (int, Callable[[bytes], None] | None) -> bytes
-    """So many bytes; `each` is called with every piece while more is on its way."""
-    parts = []
+def received(count):
+    # type: (int) -> Iterator[bytes]
+    """So many bytes, in pieces as they come."""
     while count:
         part = os.read(0, min(count, 1 << 20))
         if not part:
             sys.exit(DONE)  # the other side is gone: nobody to tell
-        parts.append(part)
         count -= len(part)
-        if each is not None and count:
-            each(part)
-    return b"".join(parts)
+        yield part
 
 
 def forms():
@@ -154,59 +150,54 @@ def forms():
     return found
 
 
-def archive(digest, form, data):
-    # type: (str, str, bytes) -> list[tuple[str, bytes]]
-    """The files of the archive in their order: (name, bytes). Raises ValueError when it is not what the digest says."""
-    import hashlib
-    import io
-    import tarfile
+class Archive(object):
+    """Takes the archive piece by piece: files in their order, and behind them the bytecode of every source among them.
 
-    if form != "tar":
-        data = __import__(MODULES[form]).decompress(data)
-    if hashlib.sha256(data).hexdigest() != digest or len(data) > FILES_LIMIT:
-        raise ValueError("what arrived is not what was sent")
-    with tarfile.open(fileobj=io.BytesIO(data)) as opened:
-        files = [(member.name, opened.extractfile(member)) for member in opened]
-        return [(name, file.read()) for name, file in files if file is not None]
-
-
-def compiler(form, made):
-    # type: (str, dict[str, bytes]) -> Callable[[bytes], None]
-    """Takes the archive piece by piece and puts the bytecode of every whole source into `made`, by the name of the source.
-
-    What it is made of is not verified yet: nothing of it runs or is written before the whole is.
+    Nothing of it runs or is written before `whole` has said that it is what the digest says.
     """
-    import marshal
-    from importlib import util
 
-    new = {"xz": "LZMADecompressor", "gz": "decompressobj"}.get(form)
-    unfold = getattr(__import__(MODULES[form]), new)().decompress if new else bytes
-    tar = bytearray()
+    def __init__(self, form):
+        # type: (str) -> None
+        import hashlib
 
-    def take(piece):
+        new = {"xz": "LZMADecompressor", "gz": "decompressobj"}.get(form)
+        self.unfold = getattr(__import__(MODULES[form]), new)().decompress if new else bytes
+        self.sum, self.size, self.rest = hashlib.sha256(), 0, bytearray()
+        self.files, self.code = [], []  # type: list[tuple[str, bytes]], list[tuple[str, bytes]]
+
+    def take(self, piece):
         # type: (bytes) -> None
-        tar.extend(unfold(piece))
-        while len(tar) >= 512 and tar[0] and len(tar) < FILES_LIMIT:
-            name, size = bytes(tar[:100]).rstrip(b"\0").decode(), int(bytes(tar[124:135]), 8)
+        more = self.unfold(piece)
+        self.sum.update(more)
+        self.size += len(more)
+        if self.size > FILES_LIMIT:
+            raise ValueError("the archive is too large")
+        self.rest.extend(more)
+        while len(self.rest) >= 512 and self.rest[0]:
+            folder, name = (bytes(self.rest[start:end]).rstrip(b"\0").decode() for start, end in ((345, 500), (0, 100)))
+            size = int(bytes(self.rest[124:135]), 8)
             end = 512 + (size + 511) // 512 * 512
-            if len(tar) < end:
+            if len(self.rest) < end:
                 return
-            if name.endswith(".py"):
-                source = bytes(tar[512 : 512 + size])
-                head = util.MAGIC_NUMBER + b"\1\0\0\0" + util.source_hash(source)  # PEP 552: by its hash, not looked at again
-                made[name] = head + marshal.dumps(compile(source, name, "exec", 0, True))
-            del tar[:end]
+            self.keep(folder + "/" + name if folder else name, bytes(self.rest[512 : 512 + size]))
+            del self.rest[:end]
 
-    return take
+    def keep(self, name, data):
+        # type: (str, bytes) -> None
+        import marshal
+        from importlib import util
 
+        self.files.append((name, data))
+        if name.endswith(".py"):
+            head = util.MAGIC_NUMBER + b"\1\0\0\0" + util.source_hash(data)  # PEP 552: by its hash, not looked at again
+            self.code.append((util.cache_from_source(name), head + marshal.dumps(compile(data, name, "exec", 0, True))))
 
-def with_bytecode(files, made):
-    # type: (list[tuple[str, bytes]], dict[str, bytes]) -> list[tuple[str, bytes]]
-    """The files, and behind them the bytecode of those that it was made of."""
-    from importlib import util
-
-    sources = [(name, made[name]) for name, data in files if name in made and made[name][8:16] == util.source_hash(data)]
-    return files + [(util.cache_from_source(name), code) for name, code in sources]
+    def whole(self, digest):
+        # type: (str) -> list[tuple[str, bytes]]
+        """Raises ValueError where it is not what the digest says."""
+        if self.sum.hexdigest() != digest:
+            raise ValueError("what arrived is not what was sent")
+        return self.files + self.code
 
 
 def remove(path):
@@ -312,12 +303,16 @@ def asked(nonce, digest):
     # type: (str, str) -> list[tuple[str, bytes]]
     """The files of the package; ends when what comes is something else."""
     say(nonce, need=digest, forms=forms(), python=sys.executable)
-    form, count = received(HEAD).decode().split()
-    made = {}  # type: dict[str, bytes]
+    form, count = b"".join(received(HEAD)).decode().split()
+    last = b""
     try:
-        data = received(int(count), compiler(form, made))
-        say(nonce, got=len(data))
-        return with_bytecode(archive(digest, form, data), made)
+        comes = Archive(form)
+        for piece in received(int(count)):
+            comes.take(last)  # one behind, so that what was received is told before the rest of the work
+            last = piece
+        say(nonce, got=int(count))
+        comes.take(last)
+        return comes.whole(digest)
     except Exception as error:  # whatever a decompressor and an archive can raise
         say(nonce, failed="archive", why=str(error))
         sys.exit(DONE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from opagent.errors import AlreadyDecided, ApprovalNotFound, Bug, Conflict
-from opagent.model import Approval, ApprovalId, ApprovalState, ConversationId, ProcessId, Turn, TurnId
+from opagent.model import OURS, Approval, ApprovalId, ApprovalState, ConversationId, ProcessId, Turn, TurnId
 
 _SELECT = """select id, conversation, turn, process, rpc_id, kind, subject, digest, options, asked_at, expires_at, state,
   answer, answered_by, answered_at, reason, rule from approval """
@@ -107,9 +107,9 @@ def listed(
 
 
 def void(connection: sqlite3.Connection, at: str, reason: str, process: ProcessId | None = None) -> list[Approval]:
-    """End what is pending of one process, or of all: nobody is left who could hear the answer."""
-    where = "where state = 'pending' and (?1 is null or process = ?1) order by asked_at, rowid"
-    pending = _approvals(connection.execute(_SELECT + where, (process,)))
+    """End what is pending of one process, or of all: nobody is left who could hear the answer. Not what we ask ourselves."""
+    where = "where state = 'pending' and (?1 is null or process = ?1) and process <> ?2 order by asked_at, rowid"
+    pending = _approvals(connection.execute(_SELECT + where, (process, OURS)))
     said = Answer(ApprovalState.VOID, at, "daemon", reason=reason)
     return [answer(connection, approval.id, said) for approval in pending]
 
@@ -126,7 +126,7 @@ def take_back(connection: sqlite3.Connection, approval: str, reason: str) -> App
 
 def undelivered(connection: sqlite3.Connection, turn: Turn) -> list[Approval]:
     """The answers of people to questions of a turn of which the journal does not say that the agent has them."""
-    where = """where conversation = ?1 and turn = ?2 and state in ('allowed', 'denied') and id not in (
+    where = """where conversation = ?1 and turn = ?2 and process <> 'opagent' and state in ('allowed', 'denied') and id not in (
       select ifnull(json_extract(cast(body as text), '$.delivered'), '') from journal
       where conversation = ?1 and kind = 'turn_state') order by asked_at, rowid"""
     return _approvals(connection.execute(_SELECT + where, (turn.conversation, turn.id)))

@@ -10,33 +10,66 @@ from dataclasses import dataclass
 from typing import Any
 
 from opagent.model import ConversationId
-from opagent.store import chain
+from opagent.store import chain, effects, heads
 from opagent.store.blobs import Blobs
+from opagent.store.chain import AuditKind
 
 _ROWS = "select seq, conversation, n, kind, ref, head, body, sum, link from journal order by seq"
 
 
+Kept = Sequence[tuple[int | None, str]]  # number and link, as `heads.read` finds them
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """`broken`: the first row that does not fit and why, None for a whole chain. `purged`: rows whose content is gone."""
+    """`broken`: the first row (`row`) that does not fit and why, None for a whole chain. `purged`: rows whose content is gone.
+
+    `heads`: how many of the chain's own heads were looked at.
+    """
 
     rows: int
     purged: int
     head: chain.Head
     broken: str | None = None
+    row: int | None = None
+    heads: int = 0
 
 
-def verify(connection: sqlite3.Connection, blobs: Blobs) -> Verified:
-    """Walk the whole journal (2.4 s per 1e6 rows): every number, head, link, and the sum of every content that is still there."""
-    link, rows, purged = chain.START, 0, 0
+def verify(connection: sqlite3.Connection, blobs: Blobs, key: bytes | None = None, kept: Kept = ()) -> Verified:
+    """Walk the whole journal (2.4 s per 1e6 rows): every number, head, link, and the sum of every content that is still there.
+
+    `key`: seals of the heads are checked too. `kept`: heads that somebody has from before; each must be in the chain.
+    """
+    link, rows, purged, count = chain.START, 0, 0, 0
+    missing = {text: seq for seq, text in kept}
     for row in connection.execute(_ROWS):
         problem, gone = _problem(row, rows + 1, link, blobs)
+        if problem is None and row[3] == AuditKind.AUDIT_HEAD:
+            count += 1
+            problem = heads.problem(json.loads(row[5]), chain.Head(rows, link), key)
+        if missing and problem is None:
+            problem = _not_kept(row, missing)
         if problem:
-            return Verified(rows, purged, chain.Head(rows, link), f"row {row[0]}: {problem}")
+            return Verified(rows, purged, chain.Head(rows, link), f"row {row[0]}: {problem}", row[0], count)
         rows += 1
         purged += gone
         link = row[8]
-    return Verified(rows, purged, chain.Head(rows, link))
+    end = chain.Head(rows, link)
+    if missing:
+        text, seq = next(iter(missing.items()))
+        where = f"the journal ends at {rows}, and a head of row {seq} was kept" if seq and seq > rows else "a head that was kept"
+        return Verified(rows, purged, end, f"{where}: no row has the link {text[:16]}...", None, count)
+    return Verified(rows, purged, end, heads=count)
+
+
+def _not_kept(row: Sequence[Any], missing: dict[str, int | None]) -> str | None:
+    """Cross out the head that this row is; wrong where somebody has another one of this number."""
+    seq, link = row[0], row[8].hex()
+    if link in missing and missing[link] in (None, seq):
+        del missing[link]
+    elif seq in missing.values():
+        return "it is not the row whose head was kept: the journal was written anew"
+    return None
 
 
 def _problem(row: Sequence[Any], expected: int, link: bytes, blobs: Blobs) -> tuple[str | None, bool]:
@@ -76,3 +109,34 @@ def purge(connection: sqlite3.Connection, blobs: Blobs, conversation: Conversati
         if connection.execute(shared, (bytes.fromhex(digest),)).fetchone() is None:
             blobs.remove(digest)
     return count
+
+
+def contents_of(connection: sqlite3.Connection, conversation: ConversationId, before: str) -> int:
+    """Remove what the effects of a conversation held (the words of commands) that began before a moment; how many rows."""
+    numbers = effects.records_of(connection, conversation, before)
+    query = "update journal set body = null where seq = ? and body is not null and length(body) > 2"
+    return sum(connection.execute(query, (seq,)).rowcount for seq in numbers)
+
+
+def number_before(connection: sqlite3.Connection, conversation: ConversationId, before: str) -> int:
+    """The last event of a conversation before a moment (UTC, as `at` says it), 0 when there is none."""
+    query = "select n, head from journal where conversation = ? order by n desc"
+    for number, head in connection.execute(query, (conversation,)):
+        if json.loads(head)["at"] < before:
+            return int(number)
+    return 0
+
+
+def forget_texts(connection: sqlite3.Connection, conversation: ConversationId, before: str) -> None:
+    """What other tables hold of the contents: the prompts of turns that ended, what was asked."""
+    turns = "update turn set text = '' where conversation = ? and ended_at is not null and queued_at < ?"
+    connection.execute(turns, (conversation, before))
+    asked = "update approval set subject = '(purged)' where conversation = ? and state != 'pending' and asked_at < ?"
+    connection.execute(asked, (conversation, before))
+
+
+def was_purged(connection: sqlite3.Connection, conversation: ConversationId) -> bool:
+    """Whether a person had contents of this conversation removed."""
+    query = "select head from journal where kind = ? and n is null"
+    found = connection.execute(query, (AuditKind.AUDIT_PURGE.value,))
+    return any(json.loads(head).get("conversation") == conversation for (head,) in found)

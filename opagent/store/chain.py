@@ -55,11 +55,13 @@ class AuditKind(enum.StrEnum):
     BUDGET_RESERVE = "budget.reserve"
     BUDGET_SPEND = "budget.spend"
     BUDGET_HIT = "budget.hit"
+    BUDGET_RAISE = "budget.raise"
     LIMIT_HIT = "limit.hit"
     HOST_CONNECT = "host.connect"
     HOST_LOST = "host.lost"
     AUDIT_HEAD = "audit.head"
     AUDIT_GAP = "audit.gap"
+    AUDIT_PURGE = "audit.purge"
     POLICY_LOAD = "policy.load"
 
 

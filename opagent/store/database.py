@@ -107,6 +107,17 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise StoreFailed("the database cannot be read", str(error), "opagent doctor") from error
 
+    def apart(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """A long query, for a thread: on a connection of its own that only reads. Raises StoreFailed, and what `query` raises."""
+        try:
+            connection = opening.connect_reader(self.path)
+            try:
+                return query(connection)
+            finally:
+                connection.close()
+        except sqlite3.DatabaseError as error:
+            raise StoreFailed("the database cannot be read", str(error), "opagent doctor") from error
+
     def listen(self, callback: Callable[[list[Event]], None]) -> None:
         """Called on the loop with the events of each committed batch, in journal order, before its futures are seen done."""
         self._listeners.append(callback)

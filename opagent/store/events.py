@@ -67,6 +67,11 @@ class Journal:
         """The same inside a change of `Database.write` or an `also`, in the writer thread."""
         return self._database.chain.add(connection, self._prepare(conversation, drafts))
 
+    def record(self, connection: sqlite3.Connection, conversation: ConversationId | None, draft: Draft) -> int:
+        """`put` of one row; its number in the journal, by which a later one refers to it."""
+        self.put(connection, conversation, [draft])
+        return self._database.chain.head.seq
+
     def listen(self, callback: Callable[[list[Event]], None]) -> None:
         """Called on the loop after each commit with its events, in journal order. A reader may have seen them already: by seq."""
         self._database.listen(callback)

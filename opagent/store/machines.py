@@ -47,6 +47,12 @@ def put(connection: sqlite3.Connection, machine: Machine) -> None:
     connection.execute("insert or replace into machine values(?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
+def renew(connection: sqlite3.Connection, machine: Machine) -> None:
+    """In the place of the one of that name, if it was not forgotten meanwhile."""
+    if get(connection, machine.name) is not None:
+        put(connection, machine)
+
+
 def get(connection: sqlite3.Connection, name: str) -> Machine | None:
     row = connection.execute(_SELECT + "where name = ?", (name,)).fetchone()
     return _machine(row) if row else None

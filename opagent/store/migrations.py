@@ -70,7 +70,53 @@ _REMEMBERED = (  # which answer it was, of which directory, and how its pattern 
     "alter table remembered add column shown text not null default ''",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED)
+
+_EFFECTS = (  # what was done or granted: `seq` and `ended` are numbers of the journal
+    """create table effect(
+         id integer primary key, seq integer not null, kind text not null, state text not null, conversation text, turn text,
+         agent text, process text, path text, call text, approval text, at text not null, ended integer) strict""",
+    "create index effect_seq on effect(seq)",
+    "create index effect_ended on effect(ended) where ended is not null",
+    "create index effect_pending on effect(seq) where state = 'pending'",
+    "create index effect_path on effect(path) where path is not null",
+    "create index effect_turn on effect(conversation, turn)",
+    # where the journals of other machines ended when they said it
+    """create table kept_head(
+         machine text primary key, host text not null, seq integer not null, link text not null, at text not null) strict""",
+    # of the rows that are audit only: an event costs no more than before
+    "create index journal_audit on journal(kind, seq) where n is null",
+)
+
+
+_BUDGETS = (
+    # source: `counted` stands against a limit, `reported` and `metered` say where it comes from; amounts as in policy/budget.py
+    """create table ledger(
+         per text not null, name text not null, window text not null, metric text not null, source text not null,
+         used integer not null, primary key (per, name, window, metric, source)) strict""",
+    """create table reservation(
+         turn text not null, per text not null, name text not null, window text not null, metric text not null,
+         amount integer not null, primary key (turn, per, name, window, metric)) strict""",
+    "create index reservation_key on reservation(per, name, window, metric)",
+    """create table raised(
+         number integer primary key, per text not null, name text not null, window text not null, metric text not null,
+         amount integer not null, at text not null, by text not null) strict""",
+    "create index raised_key on raised(per, name, window, metric)",
+    # a turn; without `ended` it runs. null: nobody said. estimated: metrics of which nobody said anything, doubts: why numbers
+    # were not taken as they came
+    """create table spent(
+         turn text primary key, conversation text not null, workspace text not null, agent text not null, model text not null,
+         session text not null, day text not null, begun text not null, ended text, wall integer not null default 0,
+         tool_calls integer not null default 0, tokens integer not null default 0, cost integer not null default 0,
+         currency text not null default '', reported_input integer, reported_output integer, reported_cost integer,
+         metered_input integer, metered_output integer, metered_cost integer, estimated text not null default '',
+         doubts text not null default '') strict""",
+    "create index spent_begun on spent(begun)",
+    "create index spent_workspace on spent(workspace, begun)",
+    "create index spent_session on spent(session)",
+    "create index spent_open on spent(turn) where ended is null",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED, _EFFECTS, _BUDGETS)
 
 
 def version(connection: sqlite3.Connection) -> int:

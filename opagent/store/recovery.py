@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 
 from opagent.model import Approval, ConversationId, Turn, TurnState
-from opagent.store import approvals, processes, turns
+from opagent.store import approvals, ledger, processes, turns
 from opagent.store.chain import AuditKind
 from opagent.store.processes import ProcessRecord
 
@@ -33,6 +33,7 @@ def recover(connection: sqlite3.Connection, at: str, reason: str = "the daemon e
         if turn.state is not TurnState.QUEUED:
             stopped.append(replace(turn, state=TurnState.INTERRUPTED, ended_at=at, reason=reason))
             turns.update(connection, stopped[-1])
+    ledger.recover(connection, at)
     lost = [each for turn in stopped for each in approvals.undelivered(connection, turn)]
     voided = [approvals.take_back(connection, each.id, reason) for each in lost] + approvals.void(connection, at, reason)
     return Recovered(tuple(stopped), tuple(voided), tuple(processes.end_all(connection, at, reason)))

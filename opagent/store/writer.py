@@ -67,11 +67,14 @@ class Writer:
         self._noted = (-_NOTED_ROWS, 0.0)
         self._ballast = Ballast(paths.database_ballast(path))
         self._ballast.put()
+        self._owed = False  # the journal does not say yet that the disk was full
 
     def commit(self, batch: Sequence[Pending]) -> Committed:
         """All of the batch or nothing of it, but for changes that raise: each of those is undone alone."""
         if self.state is StoreState.DISK_FULL and self._ballast.put():
             self.state, self.problem = StoreState.WRITING, None
+            if self._owed:
+                self._record_full()
         if self.state is not StoreState.WRITING:
             return self._refuse(batch)
         before = self.chain.head
@@ -171,6 +174,10 @@ class Writer:
         self.problem = StoreFailed(
             "the disk is full", f"nothing can be stored in {self._path.parent}", f"df -h {self._path.parent}"
         )
+        self._record_full()
+
+    def _record_full(self) -> None:
+        """In the room that the ballast had; where even that is not enough it is owed until there is room again."""
         if self.on_full is None:
             return
         try:
@@ -178,7 +185,9 @@ class Writer:
             self._connection.execute("begin immediate")
             self.on_full(self._connection)
             self._connection.execute("commit")
-        except sqlite3.Error:  # even the ballast was not enough: the state says it, the journal cannot
+            self._owed = False
+        except sqlite3.Error:
+            self._owed = True
             if self._connection.in_transaction:
                 self._connection.execute("rollback")
             self.chain = chain.Chain(chain.last(self._connection), self._blobs)

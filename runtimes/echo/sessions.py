@@ -22,6 +22,7 @@ class Session:
         self.mode = mode
         self.model = "plain"
         self.shout = False
+        self.cost = 0.0  # of this session in this process
         self.history: list[tuple[str, str]] = []
 
     def remember(self, prompt: str, answer: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docpages import commandline, holding, keys, life, tables
+from docpages import commandline, faults, holding, keys, life, tables
 from docpages.page import replace
 
 ROOT = tables.ROOT
@@ -20,6 +20,7 @@ WHOLE: dict[str, Callable[[], str]] = {
     "docs/reference/control-protocol.md": tables.protocol,
     "docs/reference/events.md": tables.events,
     "docs/reference/runtimes.md": tables.runtimes,
+    "docs/design/faults.md": faults.listed,
 }
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/concepts/process-life.md", "states"): life.diagram,

@@ -125,8 +125,15 @@ def files() -> str:
             "sandbox_probe": paths.sandbox_probe(),
         }
         folders = (
-            *("agent_sockets", "agent_state", "agent_home", "agent_gits", "agent_git", "landlock_home"),
-            *("database_blobs", "local", "python_archives"),
+            "agent_git",
+            "agent_gits",
+            "agent_home",
+            "agent_sockets",
+            "agent_state",
+            "landlock_home",
+            "database_blobs",
+            "local",
+            "python_archives",
         )
         rows += [(code(_shown(shown[name])), "0700" if name in folders else "0600", what) for name, what in BESIDE.items()]
     return page(

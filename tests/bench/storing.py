@@ -17,7 +17,7 @@ from opagent.store.events import Draft, Journal
 from opagent.watch import exchange
 from opagent.watch.settled import locate, settled_read
 from tests.bench.place import Place
-from tests.bench.rows import Row, compared, interleaved
+from tests.bench.rows import Row, Target, compared, interleaved
 from tests.bench.sizes import Sizes
 
 _BATCH = 500
@@ -73,7 +73,7 @@ async def _barrier(journal: Journal) -> float:
 
 def files(place: Place, sizes: Sizes) -> Iterator[Row]:
     """One more version of a conversation file: exchanged, exchanged and synced, and read, changed and exchanged."""
-    for size, name in ((100_000, "100 kB"), (1_000_000, "1 MB")):
+    for size, name in ((100_000, "100 kB"), (1_000_000, "1 MB"), (10_000_000, "10 MB")):
         path = place.workspace / f"bench-{size}.md"
         path.write_bytes(_conversation(size))
         with asyncio.Runner() as runner:
@@ -88,7 +88,7 @@ def files(place: Place, sizes: Sizes) -> Iterator[Row]:
                 return _renamed(path.with_suffix(".bare"), path.read_bytes(), sync)
 
             pair = interleaved(sizes.times * 3, lambda: swapped(False), lambda: renamed(False))
-            yield compared(f"exchange, {name}", "write and rename", "ms", pair)
+            yield compared(f"exchange, {name}", "write and rename", "ms", pair, Target(2) if size >= 1_000_000 else None)
             pair = interleaved(sizes.times, lambda: swapped(True), lambda: renamed(True))
             yield compared(f"exchange and sync, {name}", "write, fdatasync, rename", "ms", pair)
             pair = interleaved(sizes.times, edited, lambda: renamed(False))

@@ -27,6 +27,7 @@ from opagent.document import parse
 from opagent.store import audit
 from opagent.store.blobs import Blobs
 from opagent.store.opening import connect_reader
+from tests.doubles import decoy
 from tests.doubles.patience import PATIENCE
 
 Key = tuple[str, str]  # conversation, turn: the short id of a turn is its conversation's own
@@ -41,6 +42,8 @@ class Checker:
         self.events: dict[tuple[str, int], str] = {}  # seen by a client: (conversation, seq) -> body
         self.allowed: set[str] = set()  # approvals that a person (the test) allowed
         self.removed: set[str] = set()  # turns that a person took out of the file
+        self.decoy: decoy.Decoy | None = None  # files of the home that nobody may touch
+        self.gap_expected = False  # the database lost rows, and has to say so
         self.checks = 0
 
     def acknowledge(self, turn: Mapping[str, Any]) -> None:
@@ -53,6 +56,9 @@ class Checker:
         """Raises AssertionError with everything that is wrong."""
         self.checks += 1
         wrong = [*self._files_eventually(), *self._database(settled), *self._dead_agents()]
+        wrong += self.decoy.changes() if self.decoy else []
+        if settled:  # all that was written is read
+            wrong += decoy.found(decoy.SECRET, paths.state(), *self.workspaces)
         assert not wrong, "\n".join(wrong)
 
     # ---- the journal: I1, I2, I3, I6, I11 ------------------------------------------------------------------------------
@@ -67,9 +73,11 @@ class Checker:
             chain = audit.verify(connection, Blobs(paths.database_blobs(paths.database())))
             wrong = [f"I11: {chain.broken}"] if chain.broken else []
             gap = connection.execute("select body from journal where kind = 'audit.gap'").fetchall()
-            wrong += [f"I11: a gap was recorded: {gap}"] if gap else []
+            if bool(gap) is not self.gap_expected or len(gap) > 1:
+                wrong.append(f"I11: gaps are recorded: {gap}, and {int(self.gap_expected)} expected")
             journal = Snapshot(connection)
             wrong += [*_acknowledged(journal, turns, events), *self._journal(journal, settled)]
+            wrong += _effects(connection, settled, self.workspaces)
             return [*wrong, *_prompts(journal, heard, self._heard())]
         finally:
             connection.close()
@@ -138,6 +146,24 @@ def _acknowledged(
     for place, body in events.items():
         if journal.bodies.get(place) != body:
             yield f"I1: the event {place} that a client saw is not in the journal as it was"
+
+
+def _effects(connection: sqlite3.Connection, settled: bool, workspaces: tuple[Path, ...]) -> Iterator[str]:
+    """Each effect has one record before it and at most one that ends it; what was written through us has a record."""
+    ends: Counter[int] = Counter()
+    heads = [json.loads(row[0]) for row in connection.execute("select head from journal where ref is not null")]
+    for head in heads:
+        ends[head["ref"]] += 1
+    for seq, state, path, ended in connection.execute("select seq, state, path, ended from effect where state != 'seen'"):
+        if ends[seq] > 1 or (ended is None) != (state in ("pending", "denied")) or ends[seq] != (ended is not None):
+            yield f"I2: the effect {seq} on {path} is {state} and has {ends[seq]} ends"
+        if settled and state == "pending":
+            yield f"I4: nobody knows how the effect {seq} on {path} ended, and it is not unknown"
+    known = {row[0] for row in connection.execute("select path from effect where kind = 'fs.write' and state != 'seen'")}
+    for workspace in workspaces:
+        for file in workspace.glob("w*x*.txt"):  # `tests/faults/workers.py` has them written
+            if os.path.realpath(file) not in known:
+                yield f"I3: {file} was written and no record says so"
 
 
 def _prompts(journal: Snapshot, before: Counter[str], after: Counter[str]) -> Iterator[str]:

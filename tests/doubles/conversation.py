@@ -135,9 +135,19 @@ class Daemon:
             self.memory.remind(content)
         self.take(content)
 
+    def rescue(self, save: bytes) -> None:
+        """What an earlier daemon had taken out of the file and not looked at."""
+        if self.memory.cannot_keep(save):
+            self.aside.append(save)
+        if self.memory.rescue(save):
+            self.facts["rescued"] += 1
+
     def _recall(self) -> list[Event]:
         """Memory and replies as the log has them; the turns that have not begun."""
         begun = [str(each.turn) for each in self.log if each.body.get("state") == "running"]
+        messages = {str(each.turn): str(each.body["message"]) for each in self.log if each.body.get("state") == "queued"}
+        for turn in begun:
+            self.memory.records.begins(messages[turn], turn)
         self.replies = {turn: Reply(TAG, "Writer", LOOK) for turn in begun}
         waiting = []
         for each in self.log:

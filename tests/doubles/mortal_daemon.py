@@ -28,26 +28,26 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before(owner: Any, name: str, meant: Callable[..., bool]) -> None:
+def before(owner: Any, name: str, meant: Callable[..., bool], then: Callable[[], None] = die) -> None:
     """Die at the call."""
     original = getattr(owner, name)
 
     def dying(*words: Any, **more: Any) -> Any:
         if meant(*words, **more):
-            die()
+            then()
         return original(*words, **more)
 
     setattr(owner, name, dying)
 
 
-def after(owner: Any, name: str, meant: Callable[..., bool]) -> None:
+def after(owner: Any, name: str, meant: Callable[..., bool], then: Callable[[], None] = die) -> None:
     """Die when the call, which is awaited, is over."""
     original: Callable[..., Awaitable[Any]] = getattr(owner, name)
 
     async def dying(*words: Any, **more: Any) -> Any:
         result = await original(*words, **more)
         if meant(*words, **more):
-            die()
+            then()
         return result
 
     setattr(owner, name, dying)

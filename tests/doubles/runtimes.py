@@ -46,6 +46,11 @@ def echo(name: str, *arguments: str, log: Path | None = None, **more: Any) -> st
 def bind(client: Client, directory: Path, agent: str, **binding: Any) -> None:
     """Write `.agent.yaml` and trust it, as a person at a terminal would."""
     (directory / ".agent.yaml").write_text(yaml.safe_dump({"agent": agent, **binding}))
+    trust(client, directory)
+
+
+def trust(client: Client, directory: Path) -> None:
+    """The answer of a person to the question as it is now, where there is one."""
     environment = dict(os.environ)
     shown = client.request("trust/show", {"path": str(directory), "environment": environment})
     if shown["state"] not in ("allowed", "unneeded"):

@@ -124,8 +124,10 @@ class Sshd:
     def argv(self) -> list[str]:
         return [*self.side.within, SSHD, "-D", "-f", str(self.folder / "sshd_config"), "-E", str(self.log)]
 
-    def _keywords(self) -> Iterator[tuple[str, object]]:
-        there = {
+    @property
+    def variables(self) -> dict[str, str]:
+        """What programs there get in their environment."""
+        return {
             "HOME": str(self.home),
             "XDG_RUNTIME_DIR": str(self.folder / "run"),
             "XDG_CONFIG_HOME": str(self.home / ".config"),
@@ -135,12 +137,14 @@ class Sshd:
             "OPAGENT_SYSTEM_POLICY": str(self.folder / "no-policy.yaml"),
             "OPAGENT_TEST_ID": os.environ.get("OPAGENT_TEST_ID", ""),
         } | self.environment
+
+    def _keywords(self) -> Iterator[tuple[str, object]]:
         given = {
             "Port": self.port,
             "ListenAddress": self.side.address,
             "HostKey": self.host_key,
             "AuthorizedKeysFile": self.authorized_keys,
-            "SetEnv": " ".join(f'"{name}={value}"' for name, value in there.items()),
+            "SetEnv": " ".join(f'"{name}={value}"' for name, value in self.variables.items()),
             **self.options,
         }
         yield from given.items()

@@ -19,10 +19,11 @@ from typing import Any
 import psutil
 import pytest
 
-from opagent import paths
+from opagent import launch, paths
 from opagent.client import Client
 from opagent.errors import OpAgentError
-from tests.doubles import oracle_agent
+from tests.doubles import decoy, oracle_agent
+from tests.doubles import shim as shim_of
 from tests.doubles.checker import Checker, of_test
 from tests.doubles.patience import PATIENCE, until
 from tests.integration.conftest import FINAL, Talk
@@ -33,6 +34,7 @@ title: Oracle
 version: "1.0.0"
 command: ["{{python}}", "-I", "-S", "{{package}}/oracle.py", "{echo}", "{{state}}"]
 timeouts: {{ready: {ready}s}}
+client: [fs, terminal]
 """
 
 
@@ -54,6 +56,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def rounds(request: pytest.FixtureRequest) -> int:
     """By how much to multiply the rounds of a random test."""
     return 10 if request.config.getoption("--long", False) else 1
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`fault.so`; without a compiler what needs it is skipped."""
+    return shim_of.built(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture
+def shim(library: Path, tmp_path: Path) -> shim_of.Shim:
+    return shim_of.Shim(library, tmp_path)
 
 
 class Place(Talk):
@@ -79,6 +92,17 @@ class Place(Talk):
     def daemon(self) -> int:
         """The pid of the daemon that runs now, without asking it."""
         return int((paths.run() / "daemon.pid").read_text() or 0)
+
+    def anew(self, words: tuple[str, ...] = launch.DAEMON, **environment: str) -> int:
+        """Another daemon with this environment, which no agent and no client gets; its pid."""
+        self.kill_daemon(signal.SIGTERM)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(launch, "DAEMON", words)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            self.client.request("daemon/status", {})
+        self.back()
+        return self.daemon()
 
     def kill_daemon(self, number: int = signal.SIGKILL) -> None:
         """Kill it and wait until it is gone, as the kernel sees it. None may be running: the last kill may have been slow."""
@@ -168,7 +192,7 @@ def install_oracle(ready: int = 30) -> None:
 def bind_oracle(client: Client, directory: Path) -> None:
     """A workspace of the oracle agent, trusted as a person would."""
     (directory / ".oracle").mkdir(parents=True)
-    (directory / ".agent.yaml").write_text("version: 1\nagent: oracle\n")
+    (directory / ".agent.yaml").write_text("version: 1\nagent: oracle\ncan: {write: {default: allow}, read: {default: allow}}\n")
     trust(client, directory)
 
 
@@ -179,12 +203,14 @@ def trust(client: Client, directory: Path) -> None:
 
 
 @pytest.fixture
-def place(home: Path) -> Iterator[Place]:
+def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setenv(decoy.VARIABLE, decoy.SECRET)  # every client has it, no agent and no file
     install_oracle()
     directory = home / "notes"
     with Client("test") as client:
         bind_oracle(client, directory)
         place = Place(client, directory)
+        place.checker.decoy = decoy.Decoy(home)
         yield place
         for leave in place.at_end:
             leave()

@@ -15,7 +15,8 @@ from tests.doubles.patience import PATIENCE
 from tests.faults.conftest import Place
 from tests.integration.conftest import FINAL
 
-DIRECTIVES = ("", "", "/slow 4 0.01\n", "/tool\n", "/plan\n", "/permission\n", "/thought so it is\n", "/flood 300 80\n")
+DIRECTIVES = ("", "", "/slow 4 0.01\n", "/tool\n", "/plan\n", "/permission\n", "/thought so it is\n", "/flood 300 80\n",
+              "/fs {name} {name}\n")  # fmt: skip
 
 _numbers = itertools.count(1)
 
@@ -23,7 +24,7 @@ _numbers = itertools.count(1)
 def some_prompt(chance: random.Random, tag: str) -> str:
     """A prompt that no other one equals."""
     number = next(_numbers)
-    directive = chance.choice(DIRECTIVES)
+    directive = chance.choice(DIRECTIVES).replace("{name}", f"{tag}{number}.txt")
     return f"{directive}word {tag}{number} and some more of it"
 
 

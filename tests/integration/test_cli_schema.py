@@ -15,6 +15,7 @@ import pytest
 from opagent.cli.main import COMMANDS
 from opagent.cli.run import root
 from opagent.cli.schemas import OUTPUTS, of
+from opagent.client import Client
 from tests.doubles.sshd import sshd
 from tests.doubles.terminal import run
 
@@ -80,6 +81,10 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
         said("why", approval["id"])
     (kept,) = said("approvals list", "--remembered")[0]["remembered"]
     said("approvals forget", kept["id"])
+    (docs / ".agent.yaml").write_text("version: 1\nagent: echo\nbudget: {turns: 99, cost: 5 USD}\n")
+    said("open", str(docs), "-m", "/spend 5 0.5")
+    said("budget", ident)
+    said("usage", "--by", "day")
     said("restart", ident)
     said("stop", ident)
     said("doctor", fails=None)  # it depends on the machine
@@ -92,6 +97,11 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
         said("host check", "there")
         said("host list")
         said("host upgrade", "there")
+        (home / "mirrored").mkdir()
+        with Client("test") as client:
+            client.request("mirror/open", {"directory": str(home / "mirrored"), "machine": "there", "path": "/srv/docs"})
+        said("host mirrors")
+        said("host unmirror", str(home / "mirrored"))
         said("host forget", "there")
     assert said.seen == set(OUTPUTS)  # type: ignore[attr-defined]
 

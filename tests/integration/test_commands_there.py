@@ -135,6 +135,8 @@ REFUSED = [
     ("host add x -C there:docs", 2, "on this machine only", "opagent host add x"),
     ("host check there --host there", 2, "on this machine only", "opagent host check there"),
     ("host upgrade there --host there", 2, "on this machine only", "opagent host upgrade there"),
+    ("host mirrors --host there", 2, "on this machine only", "opagent host mirrors"),
+    ("host unmirror docs --host there", 2, "on this machine only", "opagent host unmirror docs"),
     ("host forget there --host there", 2, "on this machine only", "opagent host forget there"),
     ("open --host there elsewhere:docs -m hi", 2, "one command, one machine", "opagent --help"),
     ("open --host elsewhere -C there:docs -m hi", 2, "one command, one machine", "opagent --help"),
@@ -237,7 +239,7 @@ def test_the_shell_dials_no_machine(both: Both) -> None:
         both.there.server.cut()
         until(lambda: client.request("host/list")["hosts"][0]["state"] != "connected")
         assert completed("opagent --host there wait ") == set()
-        assert client.request("host/list")["hosts"][0]["state"] == "lost"
+        assert client.request("host/list")["hosts"][0]["state"] == "idle"
     assert log.read_text().count("Connection from") == before + 1
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import fastjsonschema
 import pytest
@@ -12,6 +14,10 @@ import pytest
 from opagent.cli.schemas import of
 from opagent.client import Client
 from opagent.daemon import fleet
+from opagent.remote.bootstrap import Facts
+from opagent.store import machines as rows
+from opagent.store.machines import Machine
+from tests.doubles import inside
 from tests.doubles.patience import until
 from tests.doubles.sshd import Sshd, sshd
 from tests.doubles.terminal import run, run_json
@@ -32,6 +38,29 @@ def _link() -> str:
 def run_json_hosts() -> list[dict[str, object]]:
     with Client("test") as client:
         return list(client.request("host/list")["hosts"])
+
+
+def test_a_machine_that_is_dialed_for_a_list_is_reached_also_where_the_list_does_not_wait(there: Sshd) -> None:
+    """The package is on its way to it: the next command would begin anew."""
+    assert run("host", "add", "there").returncode == 0
+    assert "no answer in time" in json.dumps(run_json("ps", "-a", "--timeout", "0.1"))
+    until(lambda: _link() == "connected")
+    assert run_json("ps", "-a")["hosts"][0]["answered"]
+
+
+def test_a_machine_that_is_forgotten_while_it_is_dialed_stays_so(home: Path) -> None:
+    async def scene() -> None:
+        async with inside.host() as host:
+            reached = host.links._reach("there")
+            host.links.drop("there")
+            facts = Facts("/h", 1, "u", "/s", "/p", "3.11", "0.1.0", "d", "/b", True, "linux", "there")
+            await host.links._seen(reached, SimpleNamespace(identity="key", transport="asyncssh"), facts)
+            record = Machine("there", "there")
+            await fleet._keep(host, fleet.Answer(record, [{"id": "x"}], "now"))
+            await host.database.write(lambda db: rows.renew(db, record))
+            assert host.links.listed() == []
+
+    asyncio.run(scene())
 
 
 def test_ps_of_all_machines(there: Sshd, home: Path) -> None:

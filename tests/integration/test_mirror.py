@@ -278,6 +278,23 @@ def test_what_is_typed_after_the_answer_to_a_new_file_was_lost(home: Path) -> No
             there.stop()
 
 
+def test_a_new_text_that_was_saved_while_no_daemon_ran_here_asks_first(pair: Pair) -> None:
+    """Nobody saw that a person saved it: it is noticed, and says how it is sent."""
+    pair.create()  # the watch has begun
+    (pair.there.directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
+    pair.here.stop()
+    path = pair.here.conversations / "coffee.md"
+    path.write_text("one cup\n\n/send\n")
+    (pair.here.conversations / "shopping.md").write_text("one cup, no question\n")
+    pair.here.start()
+    until(lambda: "it was here before OpAgent looked" in path.read_text())
+    far = pair.there.conversations / "coffee.md"
+    assert "one cup\n" in far.read_text() and "echo:" not in far.read_text()
+    path.write_text(path.read_text().replace("one cup", "two cups"))
+    until(lambda: "echo: two cups" in path.read_text())
+    assert not (pair.there.conversations / "shopping.md").exists()
+
+
 def test_a_save_waits_until_the_file_there_is_mended(pair: Pair) -> None:
     sheet = pair.create()
     sheet.type("before")

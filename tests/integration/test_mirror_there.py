@@ -10,7 +10,7 @@ import pytest
 from tests.doubles.far import daemon_of, kill
 from tests.doubles.patience import until
 from tests.doubles.sshd import Sshd, sshd
-from tests.doubles.terminal import run
+from tests.doubles.terminal import run, run_json
 from tests.integration.conftest import Talk
 
 
@@ -64,6 +64,49 @@ def test_a_mirror_without_a_binding(there: Sshd, home: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "echo: hello\n"), done.stderr
     (far,) = (there.home / "docs/conversations").glob("*.md")
     holds(home / "copies/conversations" / far.name, "echo: hello", " done ")
+
+
+def test_a_mirror_is_ended_by_a_command(there: Sshd, home: Path) -> None:
+    """The one that another directory there is refused for, with it as the hint; what is saved after it stays here."""
+    folder = home / "copies"
+    folder.mkdir()
+    assert run("open", f"there:{there.home}/docs", "--mirror", str(folder), "-m", "hello").returncode == 0
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    near = folder / "conversations" / far.name
+    text = holds(near, "echo: hello", " done ")
+    (mirror,) = run_json("host", "mirrors")["mirrors"]
+    assert (mirror["directory"], mirror["machine"], mirror["files"]) == (str(folder), "there", 1)
+    assert f"there:{there.home}/docs" in run("host", "mirrors").stdout
+    (there.home / "plans").mkdir()
+    (there.home / "plans/.agent.yaml").write_text("version: 1\nagent: echo\n")
+    other = ("open", f"there:{there.home}/plans", "--mirror", str(folder), "-m", "about plans")
+    refused = run(*other)
+    assert refused.returncode == 1 and f"opagent host unmirror {folder}" in refused.stderr, refused
+    done = run("host", "unmirror", str(folder))
+    assert done.returncode == 0 and "its files stay" in done.stderr and "never reached" not in done.stderr, done
+    near.write_text(text.replace("- [ ] **Send**", "typed after it\n\n/send\n\n- [ ] **Send**"))
+    assert run(*other).returncode == 0
+    for plans in (there.home / "plans/conversations").glob("*.md"):
+        holds(folder / "conversations" / plans.name, "echo: about plans", " done ")
+    assert "typed after it" not in far.read_text() and "typed after it" in near.read_text()
+    assert run("host", "unmirror", str(folder)).returncode == 0
+    again = run("host", "unmirror", str(folder))
+    assert again.returncode == 4 and "is no mirror" in again.stderr and "opagent host mirrors" in again.stderr, again
+
+
+def test_the_end_of_a_mirror_names_saves_that_never_went_there(there: Sshd, home: Path) -> None:
+    folder = home / "copies"
+    folder.mkdir()
+    assert run("open", f"there:{there.home}/docs", "--mirror", str(folder), "-m", "hello").returncode == 0
+    (far,) = (there.home / "docs/conversations").glob("*.md")
+    near = folder / "conversations" / far.name
+    text = holds(near, "echo: hello", " done ")
+    there.stop()
+    until(lambda: not run_json("host", "mirrors")["mirrors"][0]["connected"])
+    near.write_text(text.replace("- [ ] **Send**", "typed offline\n\n- [ ] **Send**"))
+    until(lambda: run_json("host", "mirrors")["mirrors"][0]["waiting"] == [str(near)])
+    assert str(near) in run("host", "unmirror", str(folder)).stderr
+    assert "typed offline" in near.read_text()
 
 
 # ---- commands about a file of a mirror -----------------------------------------------------------------------------------

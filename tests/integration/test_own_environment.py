@@ -84,6 +84,7 @@ def profile(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_request_without_an_environment_gets_that_of_the_user_there(home: Path, profile: Path) -> None:
+    runtimes.unconfined()  # it starts programs that its description does not name, and writes beside the workspace
     program = profile / "my-agent"
     program.write_text(f'#!/bin/sh\necho "$FROM_DAEMON,$FROM_PROFILE,$PATH" >{home}/seen\nexec {" ".join(runtimes.ECHO)} "$@"\n')
     program.chmod(0o755)
@@ -113,14 +114,14 @@ def test_a_request_without_an_environment_gets_that_of_the_user_there(home: Path
 def test_what_a_client_brought_stays_when_another_brings_nothing(home: Path, profile: Path) -> None:
     directory = home / "docs"
     directory.mkdir()
-    runtimes.put("mine", "/bin/sh", "-c", f'echo "$FROM_DAEMON" >{home}/seen; exec "$@"', "sh", *runtimes.ECHO)
+    runtimes.put("mine", "/bin/sh", "-c", f'echo "$FROM_DAEMON" >{directory}/seen; exec "$@"', "sh", *runtimes.ECHO)
     with Client("test") as client:
         runtimes.bind(client, directory, "mine", can={"env": ["FROM_DAEMON"]})
         brought: dict[str, Any] = {"path": str(directory), "environment": {**os.environ, "FROM_DAEMON": "brought"}}
         made = client.request("conversation/create", brought)
         client.request("workspace/open", {"path": "docs"})
         assert Talk(client, directory).say(made, "hello")["state"] == "done"
-    assert (home / "seen").read_text() == "brought\n"
+    assert (directory / "seen").read_text() == "brought\n"
 
 
 def test_the_shell_is_asked_once(home: Path, profile: Path) -> None:

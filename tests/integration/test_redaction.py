@@ -193,3 +193,26 @@ def test_a_secret_of_a_client_is_hidden_although_no_agent_got_it(
     conversation = leaky.create("leaky")
     turn = leaky.say(conversation, chunk("from somewhere: {{:0}}b4ttery-st4ple{{:0}}") + "\n" + chunk("-horse"))
     assert leaky.answer(conversation, turn["id"]) == "from somewhere: «redacted:OTHER_PASSWORD»[]"
+
+
+def test_no_record_of_an_effect_holds_it(leaky: Talk, home: Path) -> None:
+    """In the words of a command, in the name of a file, in an error: the name of the secret stands there."""
+    conversation = leaky.create("leaky")
+    runtimes.bind(leaky.client, leaky.directory, "leaky", can={"write": {"default": "allow"}, "read": {"default": "allow"}})
+    for number, (method, params) in enumerate(
+        [
+            ("terminal/create", {"command": "sh", "args": ["-c", f": {ALL}"]}),
+            ("fs/read_text_file", {"path": f"{ALL}.md"}),
+            ("fs/write_text_file", {"path": "plain.md", "content": "nothing"}),
+        ]
+    ):
+        turn = leaky.start(conversation, json.dumps({"id": number, "method": method, "params": params}))
+        if method == "terminal/create":
+            leaky.client.request("approval/answer", {"approval": until(leaky.approvals)[0]["id"], "allow": True})
+        assert leaky.ended(conversation, turn["id"])["state"] == "done"
+    records = leaky.client.request("audit/query", {"kinds": ["exec.*", "fs.*"]})["records"]
+    assert {row["kind"] for row in records} == {"exec.start", "exec.end", "fs.read", "fs.write"}
+    assert HIDDEN in json.dumps([row for row in records if row["kind"] == "exec.start"], ensure_ascii=False)
+    assert HIDDEN in json.dumps([row for row in records if row["kind"] == "fs.read"], ensure_ascii=False)
+    leaky.stop_daemon()
+    assert found(home) == []

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opagent.client import Client
-from opagent.daemon import versions
+from opagent.daemon import projection, versions
 from opagent.daemon.turns import Prompt
 from tests.doubles import inside, saver
 from tests.doubles.daemons import environment
@@ -309,6 +310,19 @@ def test_a_file_with_another_name_says_once_that_it_is_split(sheet: Sheet) -> No
     sheet.type("two\n\n/send")
     sheet.sent(2)
     assert len(sheet.facts("linked")) == 1 and "echo: " not in other.read_text()
+
+
+def test_streamed_text_is_written_once_a_second_at_most(sheet: Sheet) -> None:
+    """The end of each second may have a version, and the turn one at its start, with its first text, and at its end."""
+    turn = sheet.talk.say(sheet.conversation, "/slow 250 0.01")
+    sheet.holds(f"/{turn['id']} done")
+    events = sheet.talk.show(sheet.conversation)["events"]
+    places = [place for place, event in enumerate(events) if event["kind"] == "turn_state"]
+    during = events[places[0] : places[-1] + 1]
+    chunks = sum(event["kind"] == "text" for event in during)
+    versions_then = sum(event["body"].get("what") == "version" for event in during)
+    lasted = datetime.fromisoformat(during[-1]["at"]) - datetime.fromisoformat(during[0]["at"])
+    assert chunks > 20 and 2 <= versions_then <= lasted.total_seconds() / projection.EVERY + 3, (chunks, versions_then, lasted)
 
 
 # ---- files that cannot be written ------------------------------------------------------------------------------------------

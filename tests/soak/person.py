@@ -170,7 +170,7 @@ class Person:
 
     def delete(self) -> None:
         """A whole exchange that this editor has seen to its end."""
-        if cut := self.exchange():
+        if cut := self.exchange(ended=True):
             raw, ids = cut
             self.take_out(raw)
             self.deleted |= ids
@@ -184,8 +184,8 @@ class Person:
             content = self.buffer.replace(cut[0], b"", 1)
             self.change(content.replace(first.open, cut[0] + first.open, 1))
 
-    def exchange(self) -> tuple[bytes, set[str]] | None:
-        """A message and its reply as they stand in the buffer, up to the one that it says it has loaded."""
+    def exchange(self, ended: bool = False) -> tuple[bytes, set[str]] | None:
+        """A message and its reply as they stand in the buffer; `ended`: one whose end was loaded."""
         regions = scan(self.buffer)
         loaded = regions[-1].value("after") if regions[-1].part is Part.NEXT else ""
         names = [region.id for region in regions]
@@ -194,7 +194,11 @@ class Person:
         pairs = [
             (message, reply)
             for message, reply in itertools.pairwise(regions)
-            if message.part is Part.MESSAGE and reply.part is Part.REPLY and reply.close and reply.value("re") == message.id
+            if message.part is Part.MESSAGE
+            and reply.part is Part.REPLY
+            and reply.close
+            and reply.value("re") == message.id
+            and (reply.finished or not ended)
         ]
         if not pairs:
             return None

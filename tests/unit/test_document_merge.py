@@ -318,6 +318,77 @@ def test_70_an_old_message_edited_while_the_agent_runs() -> None:
     assert not stale.facts and b"Question zero?" in stale.content
 
 
+def _to_the_top(content: bytes, *names: str, behind: bytes = b"") -> bytes:
+    """A buffer in which these turns, and a note behind them, stand before all others."""
+    regions = scan(content, TAG)
+    turn = b"".join(region.raw for region in regions if region.id in names)
+    return content.replace(turn, b"").replace(regions[1].open, turn + behind + regions[1].open)
+
+
+def test_a_running_reply_that_was_put_before_finished_ones_is_whole() -> None:
+    made = running()
+    buffer = _to_the_top(made.file, "u0001", "a0001")
+    made.save(buffer.replace(b"Second line", b"typed inside\nSecond line"))
+    made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1, "done")
+    made.save(buffer.replace(b"Second line", b"typed inside\nand there\nSecond line"))
+    content = made.write()
+    assert b"Third." in content and content.count(b"typed inside") == content.count(b"and there") == 1
+    assert ids(content) == ["", "u0001", "a0001", "u0000", "a0000", "next"]
+
+
+def test_what_stands_behind_a_turn_that_comes_back_stays_once() -> None:
+    """A running turn is cut out, with the note left that stood behind it."""
+    made = running()
+    made.save(_to_the_top(made.file, "u0001", "a0001", behind=b"a margin note\n"))
+    content = made.write()
+    regions = scan(content, TAG)
+    cut = b"".join((regions[1].raw, regions[2].open, regions[2].body, regions[2].close))
+    for _ in range(2):
+        merged = made.save(content.replace(cut, b""))
+        assert {("restored", "u0001"), ("restored", "a0001")} <= set(what(merged))
+        assert made.write().count(b"a margin note") == 1
+
+
+def test_who_has_the_turn_that_ended_last_has_all_before_it_wherever_they_stand() -> None:
+    made = running()
+    made.save(_to_the_top(made.file, "u0001", "a0001"))
+    content = made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1, "done")
+    assert b"next after=a0001 " in content and ids(content) == ["", "u0001", "a0001", "u0000", "a0000", "next"]
+    regions = scan(content, TAG)
+    first, second = (b"".join(region.raw for region in regions[place : place + 2]) for place in (1, 3))
+    made.save(content.replace(second, b""))
+    assert ids(made.write()) == ["", "u0001", "a0001", "next"]
+    made.save(content.replace(second, b"").replace(first, b""))
+    assert ids(made.write()) == ["", "next"]
+
+
+def test_a_save_that_changes_a_turn_of_a_part_is_told_from_others() -> None:
+    made = talk(4)
+    before = made.file.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
+    made.save(before)
+    split = parts.split(made.file, "c.md", "s0001", limit=1)
+    assert split
+    made.memory.rewrite(split.content)
+    made.write()
+    assert not made.memory.cannot_keep(before) and not made.memory.rescue(before)
+    assert made.memory.cannot_keep(before.replace(b"paragraph 0", b"paragraph of mine"))
+
+
+@pytest.mark.parametrize("ending", [b"", b"/send\n"])
+def test_a_margin_note_behind_the_last_turn_of_a_stale_editor_stays_there(ending: bytes) -> None:
+    made = talk(1)
+    stale = made.file + b"typed late\n" + ending
+    made.exchange(1, b"Go on", "More of it.\n")
+    made.save(made.file.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001"))
+    made.memory.records.watch([b"a margin note"])
+    made.write()
+    made.save(stale)
+    content = made.write()
+    regions = {region.id: region for region in scan(content, TAG)}
+    assert regions["a0000"].tail.strip() == b"a margin note" and content.count(b"a margin note") == 1
+    assert read(made.memory.draft()).text == b"typed late" and ids(content) == ["", "u0000", "a0000", "u0001", "a0001", "next"]
+
+
 def test_71_text_typed_into_a_running_reply() -> None:
     made = running()
     saved = made.file.replace(b"Second line", b"wait, I meant\nthe other one\nSecond line").replace(BOX, TICKED)
@@ -694,6 +765,7 @@ def test_beginning_with_a_draft_that_has_grown() -> None:
 def test_what_an_unmerged_save_held_is_rescued() -> None:
     made = talk(1)
     assert not made.memory.rescue(made.file)
+    assert not made.memory.rescue(made.file.replace(BOX, b"/cancel\n\n" + BOX)), "the same buffer may be saved again"
     assert made.memory.rescue(made.file.replace(BOX, b"half a thought\n\n" + TICKED))
     assert read(made.memory.draft()) == read(b"half a thought")
     assert made.save(made.file.replace(BOX, b"other\n\n" + BOX)).content.count(b"half a thought") == 1
@@ -710,6 +782,36 @@ def test_what_it_held_outside_the_draft_is_rescued_too() -> None:
     made.save(content.replace(b"a margin note\n", b""))
     made.write()
     assert not made.memory.rescue(content), "a version is no save: what was taken out of it since was taken out"
+
+
+def test_what_it_held_in_an_exchange_that_was_deleted_since_is_rescued_too() -> None:
+    made = running()
+    lost = made.file.replace(b"Second line", b"typed inside\nSecond line").replace(b"Go on", b"a line more\nGo on")
+    content = made.stream("First line of the second reply.\nSecond line comes.\nThird.\n", 1, "done")
+    turn = b"".join(region.raw for region in scan(content, TAG) if region.id in ("u0001", "a0001"))
+    made.save(content.replace(turn, b""))
+    made.write()
+    assert made.memory.rescue(lost)
+    assert read(made.memory.draft()) == read(b"a line more\ntyped inside\n")
+
+
+def test_a_buffer_that_was_rescued_from_and_is_saved_again_doubles_nothing() -> None:
+    """A message that its editor never saw being sent, and lines typed in a message, in a reply and behind one."""
+    made = talk(2)
+    buffer = made.file.replace(BOX, b"sent now\n\n" + TICKED)
+    made.save(buffer)
+    made.send(2)
+    made.stream("It runs.\n", 2)
+    buffer = buffer.replace(b"<!-- op:" + TAG.encode() + b" u0001", b"a margin note\n<!-- op:" + TAG.encode() + b" u0001")
+    buffer = buffer.replace(b"Question 1?", b"Question 1?\nand a line more").replace(
+        b"paragraph 0", b"paragraph 0.\ntyped inside\n0"
+    )
+    assert made.memory.rescue(buffer)
+    made.write()
+    made.save(buffer.replace(TICKED, TICKED + b"\none more"))
+    content = made.write()
+    typed = (b"a margin note\n", b"and a line more\n", b"typed inside\n", b"sent now\n", b"one more\n")
+    assert [content.count(line) for line in typed] == [1, 1, 1, 1, 1], content.decode()
 
 
 def test_what_was_moved_is_known_after_a_restart() -> None:

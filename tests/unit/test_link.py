@@ -92,7 +92,11 @@ def test_only_who_is_patient_goes_on_waiting() -> None:
         bridge.end.set()
         for _ in range(3):
             await asyncio.sleep(0)  # the link hears of it
-        assert (link.state, link.why) == (LinkState.LOST, "cut")
+        assert (link.state, link.shown, link.why) == (LinkState.LOST, LinkState.IDLE, "cut"), "nobody waits for it"
+        again = asyncio.create_task(link.up(_ask, _tell, patient=True))
+        await asyncio.sleep(0)
+        assert link.shown is LinkState.LOST
+        again.cancel()
 
     asyncio.run(asyncio.wait_for(run(), 30))
 

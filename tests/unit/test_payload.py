@@ -58,33 +58,37 @@ def test_every_form_is_the_same_archive(made: Payload) -> None:
     assert (form, zlib.decompress(data)) == ("gz", archive)
     assert made.packed([]) == ("tar", archive)
     for form in ("xz", "gz", "tar"):
-        files = stage1.archive(made.digest, form, made.packed([form])[1])
-        assert {name for name, _ in files} == names(made)
+        files = _arrived(form, made.packed([form])[1], 1 << 16).whole(made.digest)
+        assert {name for name, _ in files if "__pycache__" not in name} == names(made)
     with pytest.raises(ValueError, match="not what was sent"):
-        stage1.archive("0" * 64, "xz", made.data)
+        _arrived("xz", made.data, 1 << 16).whole("0" * 64)
+
+
+def _arrived(form: str, data: bytes, size: int) -> stage1.Archive:
+    comes = stage1.Archive(form)
+    for start in range(0, len(data), size):
+        comes.take(data[start : start + size])
+    return comes
+
+
+def test_long_names_and_a_size_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "/".join(["folder"] * 20) + "/file.txt"
+    packed = pack({name: b"x"})
+    assert (name, b"x") in _arrived("xz", packed.data, 100).whole(packed.digest)
+    monkeypatch.setattr(stage1, "FILES_LIMIT", 1000)
+    with pytest.raises(ValueError, match="too large"):
+        _arrived("xz", packed.data, 100)
 
 
 @pytest.mark.parametrize("form", ["xz", "gz", "tar"])
 def test_bytecode_is_made_while_the_archive_arrives(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = pack({"arriving/__init__.py": b"", "arriving/answer.py": b"NUMBER = 42\n", "arriving/much.txt": b"x" * 2000})
-    data, bytecode = packed.packed([form])[1], dict[str, bytes]()
-    take = stage1.compiler(form, bytecode)
-    for start in range(0, len(data), 100):
-        take(data[start : start + 100])
-    files = stage1.with_bytecode(stage1.archive(packed.digest, form, data), bytecode)
+    files = _arrived(form, packed.packed([form])[1], 100).whole(packed.digest)
     place = stage1.unpack(str(tmp_path / "base"), "ab", "nonce", files)
     assert stage1.whole(place)
     (Path(place) / "arriving/answer.py").write_text("NUMBER = 41\n")
     monkeypatch.syspath_prepend(place)
     assert importlib.import_module("arriving.answer").NUMBER == 42
-
-
-def test_bytecode_of_another_source_is_not_taken(made: Payload) -> None:
-    source = {"one.py": b"NUMBER = 1\n"}
-    bytecode: dict[str, bytes] = {}
-    stage1.compiler("xz", bytecode)(pack(source).data)
-    assert bytecode.keys() == {"__main__.py", "one.py"}
-    assert [name for name, _ in stage1.with_bytecode([("one.py", b"NUMBER = 2\n")], bytecode)] == ["one.py"]
 
 
 def test_it_is_kept_and_made_anew_when_something_changed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

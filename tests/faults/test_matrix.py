@@ -1,0 +1,115 @@
+"""The kill matrix on this machine: the daemon stops itself at a step, the victim is killed there, the daemon goes on or is made anew."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from typing import Any
+
+import psutil
+import pytest
+
+from opagent.client import Client
+from tests.doubles import barrier_daemon
+from tests.doubles.checker import heard_by, of_test
+from tests.doubles.daemons import environment
+from tests.doubles.mortal_daemon import WORD
+from tests.doubles.patience import PATIENCE, until
+from tests.faults.conftest import Place, is_daemon_of_test
+from tests.faults.matrix import cells, state
+
+WARM = ("K6", "K7", "K8", "K9", "K10", "K11", "K13", "K14", "K15")  # the agent runs already
+LONG, SHORT = f"/slow 200 0.05\n{WORD}", f"/slow 10 0.02\n{WORD}"
+TEXTS = {"K9": "/tool\n{}", "K10": f"/permission\n{WORD}", "K11": f"/permission\n{WORD}", "K13": SHORT, "K14": SHORT}
+
+
+def stopping_at(place: Place, step: str) -> int:
+    """The pid of a daemon that stops at the step; the one after it is as usual."""
+    pid = place.anew(barrier_daemon.words(step), PYTHONPATH=environment()["PYTHONPATH"])
+    place.at_end.append(lambda: _unless_gone(pid, signal.SIGCONT))  # where a test fails before it goes on
+    return pid
+
+
+def _unless_gone(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def kill(victim: str, daemon: int, client: subprocess.Popen[bytes]) -> None:
+    """SIGKILL, and it is gone when this returns."""
+    if victim == "client":
+        client.kill()
+        client.wait()
+        return
+    pids = [daemon] if victim == "daemon" else [pid for pid, owner, _ in of_test() if owner]
+    assert pids, f"no {victim} runs"
+    processes = [psutil.Process(pid) for pid in pids]
+    for process in processes:
+        process.kill()
+    until(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes))
+
+
+def replayed(conversation: dict[str, Any]) -> None:
+    """Another client gets every event from the first one on, each once."""
+    with Client("another") as client:
+        last = client.subscribe(conversation["id"], 0)
+        seqs = []
+        while not seqs or seqs[-1] < last:
+            event = client.next_event(PATIENCE)
+            assert event is not None
+            seqs.append(event.seq)
+        assert seqs == list(range(1, last + 1))
+
+
+@pytest.mark.parametrize(("step", "victim"), cells("agent", "daemon", "client"))
+def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
+    daemon = stopping_at(place, step)
+    conversation = place.create("oracle")
+    if step in WARM:
+        place.say(conversation, "warm up")
+    text = TEXTS.get(step, "{}").format(SHORT if victim == "client" and step != "K15" else LONG)
+    if step not in WARM:
+        text = SHORT
+    client = place.began("send", conversation["id"], text)
+    answering = _provoked(place, conversation, step)
+    barrier_daemon.stands(daemon)
+    kill(victim, daemon, client)
+    if victim != "daemon":
+        barrier_daemon.goes_on(daemon)
+    if step == "K15":
+        until(lambda: not is_daemon_of_test(daemon))
+    place.back()
+    if (step, victim) == ("K10", "client"):
+        place.allow(place.approvals()[0]["id"])
+    (turn,) = until(lambda: [each for each in place.show(conversation)["turns"] if each["text"] == text])
+    ended = place.ended(conversation, turn["id"])
+    assert ended["state"] in state(step, victim), ended
+    assert heard_by(place.directory).count(text) <= 1
+    _void(place, step, victim)
+    client.wait(PATIENCE)
+    if answering is not None:
+        answering.wait(PATIENCE)
+    place.file(conversation, f"/{turn['id']} {ended['state']}")
+    assert place.say(conversation, "and now?")["state"] == "done"
+    replayed(conversation)
+    place.settle()
+
+
+def _provoked(place: Place, conversation: dict[str, Any], step: str) -> subprocess.Popen[bytes] | None:
+    """What a person does so that the step comes."""
+    if step == "K11":
+        approval = until(place.approvals)[0]["id"]
+        place.checker.allowed.add(approval)
+        return place.began("allow", approval)
+    if step == "K15":
+        until(lambda: any(turn["state"] == "running" for turn in place.show(conversation)["turns"]))
+        return place.began("daemon", "stop")
+    return None
+
+
+def _void(place: Place, step: str, victim: str) -> None:
+    """An answer that the agent cannot have got counts for nothing; nothing is allowed by a death."""
+    for approval in place.client.request("approval/list", {"all": True})["approvals"]:
+        assert approval["state"] == ("allowed" if victim == "client" else "void"), (step, victim, approval)
