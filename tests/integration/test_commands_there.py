@@ -93,7 +93,7 @@ WORKS = [
     ("approvals list -a -C there:docs", "nothing waits for you"),
     ("usage --host there", "echo"),
     ("usage -C there:docs", "echo"),
-    ("budget --host there docs", ""),
+    ("budget -C there:docs", ""),
     ("budget there:docs", ""),
     ("audit list --host there", "turn_state"),
     ("audit list -C there:docs", "turn_state"),
