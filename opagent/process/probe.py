@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def _ended(started: Started) -> int:
     try:
         return process.wait(WITHIN)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # bwrap alone might leave its init, which then waits for it for ever
         return process.wait()
     finally:
         unawaited.discard(process.pid)
