@@ -16,6 +16,7 @@ from tests.doubles.sheet import BOX, Sheet
 from tests.integration.conftest import Talk
 from tests.integration.test_filerights import UNSANDBOXED, configure
 
+_OFF = "version: 1\nsandbox: {level: off}\n"
 SLOW = "/slow 100000 0.02"  # until it is cancelled
 
 
@@ -357,11 +358,13 @@ def test_a_word_that_is_no_role_is_text(sheet: Sheet) -> None:
 
 
 def test_the_author_is_the_person_where_no_agent_can_write_the_file(sheet: Sheet) -> None:
-    sheet.type("one\n\n/send")
-    assert sheet.sent(1)["author"] == "file"
-    configure(UNSANDBOXED)
-    sheet.type("two\n\n/send")
-    assert sheet.sent(2)["author"] == f"human:{os.getuid()}"
+    person = f"human:{os.getuid()}"
+    for number, (config, author) in enumerate(
+        [("version: 1\n", person), (_OFF, "file"), (f"{_OFF}approvals: {{in_file: unsandboxed}}\n", person)], 1
+    ):
+        configure(config)
+        sheet.type(f"message {number}\n\n/send")
+        assert sheet.sent(number)["author"] == author
 
 
 def test_a_message_begins_in_the_file_with_who_and_how(sheet: Sheet) -> None:
