@@ -155,7 +155,7 @@ def test_system_packages_says_what_to_do_where_it_cannot_install(tmp_path: Path)
         ["/bin/sh", str(ROOT / "scripts/system-packages")], env={"PATH": str(tmp_path)}, capture_output=True, text=True
     )
     assert done.returncode == 1 and done.stdout == ""
-    assert "missing: vim neovim emacs-nox nano rsync git tmux chromium cmark-gfm" in done.stderr
+    assert "missing: vim neovim emacs-nox nano rsync git tmux bubblewrap chromium cmark-gfm" in done.stderr
     assert "package manager" in done.stderr
 
 
