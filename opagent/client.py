@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from opagent import control, launch, paths
 from opagent.control import Greeting
 from opagent.errors import DaemonUnavailable, DeadlinePassed, OpAgentError, ProtocolMismatch, Usage
-from opagent.jsonline import encode_line
+from opagent.jsonline import STRING, encode_line, too_long_text
 from opagent.version import VERSION
 
 if TYPE_CHECKING:
@@ -294,8 +294,8 @@ class _Wire:
     def send(self, message: Mapping[str, Any], timeout: float) -> None:
         """Raises Usage, with nothing sent, for more than the daemon reads as one message."""
         line = encode_line(dict(message))
-        if len(line) > control.FRAME_LIMIT:
-            limit = f"it takes {len(line)} bytes, the limit is {control.FRAME_LIMIT}"
+        if len(line) > control.FRAME_LIMIT or too_long_text(line):
+            limit = f"it takes {len(line)} bytes; the limit is {control.FRAME_LIMIT}, and {STRING} for one text"
             raise Usage("this is too long for one message", limit, "put it into a file of the workspace and name that file")
         self.stream.settimeout(timeout)
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+STRING = 8 * 2**20  # bytes of one text
+
 
 def encode_line(body: dict[str, Any]) -> bytes:
     """With its newline. ValueError for NaN and infinity; a lone surrogate is written as an escape."""
@@ -12,6 +14,16 @@ def encode_line(body: dict[str, Any]) -> bytes:
         return (_WRITER.encode(body) + "\n").encode()
     except UnicodeEncodeError:
         return (_ASCII_WRITER.encode(body) + "\n").encode()
+
+
+def too_long_text(line: bytes) -> bool:
+    """Whether one of its strings, as it stands there, is longer than STRING: no reader takes it."""
+    return len(line) > STRING and max(map(len, without_escapes(line).split(b'"'))) > STRING
+
+
+def without_escapes(line: bytes) -> bytes:
+    """Without those that would hide where a text ends."""
+    return line.replace(b"\\\\", b"").replace(b'\\"', b"")
 
 
 _WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))

@@ -20,12 +20,11 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, TypeAlias
 
-from opagent.jsonline import encode_line
+from opagent.jsonline import encode_line, too_long_text, without_escapes
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 DEPTH = 200  # brackets inside brackets
 VALUES = 250_000  # members and elements of one message: two bytes of JSON become seventy of memory
-STRING = 8 * 2**20  # bytes of one text
 HEAD = 200  # characters of a line that `Noise` keeps
 
 Id: TypeAlias = int | float | str  # floats because some languages know no integers; 1 and 1.0 are the same id
@@ -147,7 +146,7 @@ def decode(line: bytes) -> Message:
     large = size > VALUES or len(line.replace(b"{", b"{{").replace(b"[", b"[[")) > size + DEPTH
     if large and (why := _misshapen(line)):
         return _noise(why, line)
-    if size > STRING and max(map(len, _bare(line).split(b'"'))) > STRING:
+    if too_long_text(line):
         return _unreadable(line, _Refused("a text too long"))
     try:
         text = line.decode()
@@ -263,14 +262,9 @@ def _unreadable(line: bytes, error: Exception) -> Message:
     return _unusable(why, message, line, PARSE_ERROR) if type(message) is dict else _noise(why, line)
 
 
-def _bare(line: bytes) -> bytes:
-    """Without escapes that would hide where a text ends."""
-    return line.replace(b"\\\\", b"").replace(b'\\"', b"")
-
-
 def _misshapen(line: bytes) -> str | None:
     """Why a line is not given to the parser. Only C loops: a line of 16 MiB is looked at in well under a second."""
-    bare = _bare(line)
+    bare = without_escapes(line)
     if bare.count(b'"') > 4 * VALUES:
         return "too many values"
     outside = b"".join(bare.split(b'"')[::2])  # what is not inside a string

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opagent import jsonrpc
+from opagent import jsonline, jsonrpc
 from opagent.jsonrpc import Failure, Framer, Message, Noise, Notification, Request, Response, decode, encode, encode_line
 
 MEBI = 2**20
@@ -220,13 +220,13 @@ def test_a_large_flat_message_is_fine() -> None:
     assert decode(json.dumps({"method": "m", "params": params}).encode()) == Notification("m", params)
 
 
-@pytest.mark.parametrize("length", [jsonrpc.STRING, jsonrpc.STRING + 1])
+@pytest.mark.parametrize("length", [jsonline.STRING, jsonline.STRING + 1])
 def test_a_text_has_an_end(length: int) -> None:
     """Who asked with one too long hears so, and who waits for an answer."""
     text = "x" * length
     asked = decode(json.dumps({"id": 3, "method": "m", "params": {"a": text}}).encode())
     answered = decode(json.dumps({"id": 3, "result": text}).encode())
-    if length <= jsonrpc.STRING:
+    if length <= jsonline.STRING:
         assert isinstance(asked, Request)
         assert isinstance(answered, Response)
     else:
