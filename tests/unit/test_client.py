@@ -203,7 +203,7 @@ def test_after_half_a_line_a_new_connection_is_made(monkeypatch: pytest.MonkeyPa
         os.kill(client.greeting.daemon, signal.SIGSTOP)
         try:
             with pytest.raises(DeadlinePassed):
-                client.request("process/list", {"text": "x" * 10_000_000}, timeout=0.3)
+                client.request("process/list", {"texts": ["x" * 5_000_000] * 2}, timeout=0.3)
         finally:
             os.kill(client.greeting.daemon, signal.SIGCONT)
         assert client.request("conversation/list") is not None
