@@ -15,6 +15,7 @@ from tests.bench.rows import Row, Target, interleaved, table
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = [
     "--version", "ps", "explain", "send --no-wait", "open -m, no daemon", "open -m, daemon runs", "open -m --last, agent runs",
+    "python agent, start to answer, strict", "node agent, start to answer, strict", "200 agents start and answer, strict",
     "a GET through the proxy", "bytes through the proxy",
     "1000 byte chunks", "1000 byte chunks, processor time", "delay at 1000/s, p50", "delay at 1000/s, p99", "memory, 0 idle conversations",
     "memory, 1 idle conversations", "memory, 2 idle conversations", "memory of one idle conversation", "a turn, first 2",
