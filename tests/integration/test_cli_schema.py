@@ -88,6 +88,10 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("restart", ident)
     said("stop", ident)
     said("doctor", fails=None)  # it depends on the machine
+    said("audit list", "-n", "3")
+    said("audit verify")
+    said("audit export", "--after", "5")
+    said("audit purge", ident, "--yes")
     said("secrets list")
     said("secrets check")
     said("secrets set", "nothing", fails=True)  # no value

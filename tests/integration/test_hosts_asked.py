@@ -141,9 +141,7 @@ def test_a_command_in_a_terminal_of_the_agent_has_its_way_out(talk: Talk, web: S
     configure(can=here(web))
     puppet = Path(__file__).parents[1] / "doubles/puppet.py"
     runtimes.put("puppet", sys.executable, "-I", str(puppet), client=["terminal"], network=["api.example.com"])
-    runtimes.bind(
-        talk.client, talk.directory, "puppet", can={"network": {"allow": [f"127.0.0.1:{web.port}"]}, "exec": {"default": "ask"}}
-    )
+    runtimes.bind(talk.client, talk.directory, "puppet", can={"network": {"allow": [f"127.0.0.1:{web.port}"]}})
     conversation = talk.create("puppet")
     said = {"command": "sh", "args": ["-c", f"curl -s {url(web, '/by-curl')} > out; mv out said"]}
     talk.start(conversation, json.dumps({"id": 1, "method": "terminal/create", "params": said}))
