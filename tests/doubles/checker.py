@@ -67,6 +67,7 @@ class Checker:
         if not paths.database().exists():
             return ["I1: the database is gone"] if self.turns else []
         turns, events, heard = dict(self.turns), dict(self.events), self._heard()  # before the snapshot: others go on working
+        written = list(self._written())
         connection = connect_reader(paths.database())
         try:
             connection.execute("begin")  # one snapshot for everything
@@ -77,7 +78,7 @@ class Checker:
                 wrong.append(f"I11: gaps are recorded: {gap}, and {int(self.gap_expected)} expected")
             journal = Snapshot(connection)
             wrong += [*_acknowledged(journal, turns, events), *self._journal(journal, settled)]
-            wrong += _effects(connection, settled, self.workspaces)
+            wrong += _effects(connection, settled, written)
             return [*wrong, *_prompts(journal, heard, self._heard())]
         finally:
             connection.close()
@@ -104,6 +105,10 @@ class Checker:
                 yield f"I6: {ident} is {state} although its turn {turn[1]} was interrupted before the agent had the answer"
             if state == "pending" and journal.states[turn][-1] in FINAL:
                 yield f"I6: {ident} is pending although its turn {turn[1]} has ended"
+
+    def _written(self) -> Iterator[str]:
+        """Files that `tests/faults/workers.py` has written through us."""
+        return (os.path.realpath(file) for workspace in self.workspaces for file in workspace.glob("w*x*.txt"))
 
     def _heard(self) -> Counter[str]:
         return Counter(text for workspace in self.workspaces for text in heard_by(workspace))
@@ -148,7 +153,7 @@ def _acknowledged(
             yield f"I1: the event {place} that a client saw is not in the journal as it was"
 
 
-def _effects(connection: sqlite3.Connection, settled: bool, workspaces: tuple[Path, ...]) -> Iterator[str]:
+def _effects(connection: sqlite3.Connection, settled: bool, written: list[str]) -> Iterator[str]:
     """Each effect has one record before it and at most one that ends it; what was written through us has a record."""
     ends: Counter[int] = Counter()
     heads = [json.loads(row[0]) for row in connection.execute("select head from journal where ref is not null")]
@@ -160,10 +165,9 @@ def _effects(connection: sqlite3.Connection, settled: bool, workspaces: tuple[Pa
         if settled and state == "pending":
             yield f"I4: nobody knows how the effect {seq} on {path} ended, and it is not unknown"
     known = {row[0] for row in connection.execute("select path from effect where kind = 'fs.write' and state != 'seen'")}
-    for workspace in workspaces:
-        for file in workspace.glob("w*x*.txt"):  # `tests/faults/workers.py` has them written
-            if os.path.realpath(file) not in known:
-                yield f"I3: {file} was written and no record says so"
+    for file in written:
+        if file not in known:
+            yield f"I3: {file} was written and no record says so"
 
 
 def _prompts(journal: Snapshot, before: Counter[str], after: Counter[str]) -> Iterator[str]:

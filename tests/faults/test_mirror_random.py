@@ -169,8 +169,8 @@ class _Life:
         typed = b"\n".join(region.tail if region.part is Part.REPLY else region.raw for region in regions).split(b"\n")
         count = {line: typed.count(line) for line in self.lines}
         wrong = {line: times for line, times in count.items() if times != 1}
-        assert not wrong, f"seed {self.seed}: {wrong}\n{sheet.text()}"
+        assert not wrong, f"seed {self.seed}: {wrong}\n{sheet.text()}".encode("ascii", "backslashreplace").decode()
         sent = [line for text in sheet.texts() for line in text.split("\n")]
         known = {line.decode("utf-8", "replace") for line in self.lines} - self.notes
         twice = {line for line in sent if line in known and sent.count(line) > 1}
-        assert not twice, f"seed {self.seed}: {twice}\n{sheet.text()}"
+        assert not twice, f"seed {self.seed}: {twice}\n{sheet.text()}".encode("ascii", "backslashreplace").decode()
