@@ -16,7 +16,7 @@ from opagent.daemon import effects, inbox, pauses, recording
 from opagent.daemon.approvals import voided
 from opagent.errors import OpAgentError
 from opagent.model import ConversationId, Kind, Turn, TurnState
-from opagent.process import tree
+from opagent.process import probe, tree
 from opagent.store import processes as process_rows
 from opagent.store import recovery
 from opagent.store import turns as turn_rows
@@ -35,7 +35,7 @@ async def recover(host: Host) -> None:
     for row in live:
         await tree.kill_leftover(row.pid, int(row.started), row.boot)
     commands = host.database.read(effects.commands)
-    await tree.sweep([*(row.id for row in live if row.boot == host.boot), *commands])
+    await tree.sweep([*(row.id for row in live if row.boot == host.boot), *commands, probe.mark()])
     await asyncio.to_thread(shutil.rmtree, paths.landlock_home(""), ignore_errors=True)
     behind = await host.database.write(lambda db: _settle(host, db), barrier=True)
     pauses.reopen(host)

@@ -6,6 +6,7 @@ found = probe.strict()    # blocks for some 20 ms the first time of a boot: for 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -57,6 +58,11 @@ def strict() -> Ability:
     return _known[key]
 
 
+def mark() -> str:
+    """What its processes carry. bwrap's init may outlive a daemon that is killed in this moment: the next one ends it."""
+    return f"probe-{hashlib.sha256(os.fsencode(paths.state())).hexdigest()[:12]}"
+
+
 def install() -> str:
     """The command that installs bubblewrap here."""
     managers = {"apt-get": "install", "dnf": "install", "zypper": "install", "apk": "add"}
@@ -91,7 +97,8 @@ def _try(program: str) -> Ability:
         box = Bwrap(Profile(workspace, protected=("protected",), hidden=("hidden",)), program)
         null, said = os.open(os.devnull, os.O_RDWR), os.memfd_create("said")
         try:
-            started = box.start(("/usr/bin/true",), {"PATH": "/usr/bin:/bin"}, workspace, Pipes(null, null, said))
+            env = {"PATH": "/usr/bin:/bin", tree.MARKER: mark()}
+            started = box.start(("/usr/bin/true",), env, workspace, Pipes(null, null, said))
             unawaited.add(started.popen.pid)
             code = _ended(started)
             words = os.pread(said, 4096, 0).decode("utf-8", "replace").strip()

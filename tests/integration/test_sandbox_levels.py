@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from opagent import paths
+from opagent.client import Client
 from opagent.process import landlock, probe
 from tests.doubles import runtimes
+from tests.doubles.patience import PATIENCE
 
 OPAGENT = (sys.executable, "-m", "opagent")
 HANDS = Path(__file__).parents[1] / "doubles/hands.py"
@@ -70,3 +73,11 @@ def test_off_in_a_binding_is_a_mistake(notes: Path) -> None:
     (notes / ".agent.yaml").write_text("agent: hands\nsandbox: {level: off}\n")
     done = subprocess.run([*OPAGENT, "explain", str(notes)], capture_output=True, text=True, env=dict(os.environ), check=False)
     assert done.returncode == 2 and "only in your own configuration" in done.stderr
+
+
+def test_what_a_killed_daemon_left_of_a_probe_is_ended(home: Path) -> None:
+    left = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={"OPAGENT_PROCESS": probe.mark()}, start_new_session=True
+    )
+    with left, Client("test"):
+        assert left.wait(PATIENCE) == -signal.SIGKILL
