@@ -80,4 +80,7 @@ def test_what_a_killed_daemon_left_of_a_probe_is_ended(home: Path) -> None:
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={"OPAGENT_PROCESS": probe.mark()}, start_new_session=True
     )
     with left, Client("test"):
-        assert left.wait(PATIENCE) == -signal.SIGKILL
+        try:
+            assert left.wait(PATIENCE) == -signal.SIGKILL
+        finally:
+            left.kill()
