@@ -8,7 +8,6 @@ is not nothing.
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +26,7 @@ class Counts(enum.StrEnum):
 
 def true_amount(value: Any, metric: Metric) -> int | None:
     """A number as reported, as a whole amount; None for what cannot be true."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST[metric]:  # nor is it a NaN
         return None
     whole = round(value * MILLIONTHS) if metric is Metric.COST else int(value)
     return whole if whole <= MOST[metric] else None
