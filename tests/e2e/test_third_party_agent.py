@@ -17,6 +17,7 @@ import pexpect
 import psutil
 import pytest
 
+from opagent import paths
 from opagent.packages import catalog
 from tests.doubles import model_server
 from tests.doubles.patience import PATIENCE, until
@@ -113,6 +114,8 @@ def desk(home: Path, programs: Path, model: model_server.Model) -> Iterator[Desk
     configuration = home / ".config/opencode/opencode.json"
     configuration.parent.mkdir(parents=True)
     configuration.write_text(json.dumps(settings))
+    paths.user_config().parent.mkdir(parents=True)
+    paths.user_config().write_text("sandbox: {level: off}\n")  # in a box it sees a home of its own, without these settings
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{programs}:{os.environ['PATH']}"}
     desk = Desk(directory, environment | dict.fromkeys(SWITCHES, "1"))
     yield desk
