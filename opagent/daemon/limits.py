@@ -87,10 +87,6 @@ def of(database: Database, binding: Binding, here: Place) -> tuple[Limit, ...]:
     return database.read(lambda db: tuple(_limits(db, binding, scope)))
 
 
-def in_scope(database: Database, binding: Binding, scope: Scope) -> tuple[Limit, ...]:
-    return database.read(lambda db: tuple(_limits(db, binding, scope)))
-
-
 def _limits(db: Any, binding: Binding, scope: Scope) -> list[Limit]:
     found = []
     for metric in Metric:

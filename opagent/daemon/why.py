@@ -50,7 +50,7 @@ def told(shared: Shared, word: str, *others: Finder) -> Why:
     for find in (*others, *FINDERS):
         if (found := find(shared, word)) is not None:
             return found
-    raise NotFound(f"nothing is known as {word!r}", "", "opagent audit, or opagent approvals list -a")
+    raise NotFound(f"nothing is known as {word!r}", "", "opagent audit list")
 
 
 def _approval(shared: Shared, word: str) -> Why | None:
