@@ -79,14 +79,14 @@ def _offered(capability: Any) -> bool:
     return isinstance(capability, dict) or capability is True
 
 
-def session_new(cwd: str, own: Mapping[str, Any]) -> Body:
-    """Parameters of `session/new`; `own` is our data for runtimes that read it (`_meta.opagent`)."""
-    return {"cwd": cwd, "mcpServers": [], "_meta": {"opagent": dict(own)}}
+def session_new(cwd: str, own: Mapping[str, Any], servers: Sequence[Body] = ()) -> Body:
+    """Parameters of `session/new`; `own` is our data for runtimes that read it (`_meta.opagent`), `servers` those of MCP."""
+    return {"cwd": cwd, "mcpServers": list(servers), "_meta": {"opagent": dict(own)}}
 
 
-def session_again(session: str, cwd: str, own: Mapping[str, Any]) -> Body:
+def session_again(session: str, cwd: str, own: Mapping[str, Any], servers: Sequence[Body] = ()) -> Body:
     """Parameters of `session/load` and `session/resume`."""
-    return {"sessionId": session, **session_new(cwd, own)}
+    return {"sessionId": session, **session_new(cwd, own, servers)}
 
 
 def prompt(session: str, blocks: Sequence[Body]) -> Body:

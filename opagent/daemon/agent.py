@@ -43,6 +43,7 @@ class Role:
     ready_within: float = 30.0
     comes_back: bool = True  # false: its session/load is known not to work
     own: Mapping[str, Any] = field(default_factory=dict)  # `_meta.opagent` of session/new
+    servers: tuple[messages.Body, ...] = ()  # `mcpServers` of session/new
 
 
 class Agent:
@@ -250,9 +251,9 @@ class Agent:
         if self._again and self.role.comes_back and (self.facts.resume or self.facts.load):
             method = "session/resume" if self.facts.resume else "session/load"
             self.replaying = True
-            self.request(method, messages.session_again(self._again, self.role.cwd, self.role.own))
+            self.request(method, messages.session_again(self._again, self.role.cwd, self.role.own, self.role.servers))
         else:
-            self.request("session/new", messages.session_new(self.role.cwd, self.role.own))
+            self.request("session/new", messages.session_new(self.role.cwd, self.role.own, self.role.servers))
 
     def _wanted_settings(self) -> list[tuple[str, dict[str, Any]]]:
         wanted = [("model", self.role.model), ("mode", self.role.mode)]
