@@ -100,8 +100,10 @@ class Landlock:
         files.private_directory(Path(self.private))
         os.mkdir(f"{self.private}/tmp", 0o700)
         for mount in self.profile.mounts:
-            if mount.place.startswith(f"{HOME}/") and "/" not in (name := mount.place.removeprefix(f"{HOME}/")):
-                os.symlink(mount.source, f"{self.private}/{name}")
+            if mount.place.startswith(f"{HOME}/"):
+                place = Path(self.private, mount.place.removeprefix(f"{HOME}/"))
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                place.symlink_to(mount.source)
 
     def _readable(self) -> Iterator[str]:
         yield from (*SYSTEM, *_MORE, "/dev/random", "/dev/urandom")
