@@ -28,7 +28,7 @@ from opagent.errors import AgentFailed
 from opagent.process import gaps, limits, seccomp
 from opagent.process.box import Pipes, Started, popen
 from opagent.process.profile import HOME, Level, Profile
-from opagent.process.sandbox import SYSTEM
+from opagent.process.system import SYSTEM
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on all machines
 _PATH_BENEATH, _NET_PORT, _VERSION = 1, 2, 1

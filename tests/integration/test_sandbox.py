@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,10 @@ from typing import Any
 import pytest
 
 from opagent import paths
-from opagent.process import probe, tree
+from opagent.process import limits, probe, tree
+from opagent.process.box import Pipes
+from opagent.process.profile import Limits, Profile
+from opagent.process.sandbox import Bwrap
 from tests.doubles import runtimes
 from tests.doubles.patience import until
 from tests.integration.conftest import Talk
@@ -128,6 +132,49 @@ def test_what_a_package_of_others_names_is_not_copied(talk: Talk, notes: Path, h
     for kept in paths.state().glob("agents/*.home"):
         shutil.rmtree(kept)
     assert hands.shell("ls -A ~/.cache/hands") == "0"
+
+
+def test_its_limits_are_those_of_the_binding_and_cannot_be_raised(talk: Talk, notes: Path) -> None:
+    hands = Hands(talk, limits={"processes": 40, "memory": "1G", "file": "8M", "files": 100})
+    said = hands.python(
+        "import resource, json\n"
+        "kinds = [resource.RLIMIT_NPROC, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_CORE]\n"
+        "print(json.dumps([resource.getrlimit(kind) for kind in kinds]))\n"
+        "for kind in kinds:\n"
+        "    try:\n        resource.setrlimit(kind, (10**10, 10**10)); print('RAISED')\n"
+        "    except (OSError, ValueError): pass"
+    )
+    assert json.loads(said) == [[40, 40], [1 << 30, 1 << 30], [8 << 20, 8 << 20], [100, 100], [0, 0]]
+
+
+def test_it_has_no_descriptor_of_ours_and_small_files_of_the_system(talk: Talk, notes: Path) -> None:
+    hands = Hands(talk)
+    fds = hands.python(
+        "import os\nprint(*sorted(fd for fd in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{fd}')))"
+    )
+    assert set(fds.split()) <= {"0", "1", "2"}
+    said = hands.shell("cat /etc/passwd /etc/group | sha256sum; umask; echo x >> /etc/passwd; rm /etc/hosts")
+    digest, umask, *_ = said.splitlines()
+    ours = hashlib.sha256(Path("/etc/passwd").read_bytes() + Path("/etc/group").read_bytes()).hexdigest()
+    assert digest.split()[0] == ours and umask == "0077"
+    assert said.count("Read-only file system") == 2
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_without_the_first_options_nothing_is_started(home: Path, monkeypatch: pytest.MonkeyPatch, nested: bool) -> None:
+    """As when the daemon dies before it has set the limits."""
+
+    def died(pid: int, held: Limits) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(limits, "put", died)
+    said, null = os.memfd_create("said"), os.open(os.devnull, os.O_RDWR)
+    env = {"PATH": "/usr/bin:/bin", "OPAGENT_TEST_ID": os.environ["OPAGENT_TEST_ID"]}
+    started = Bwrap(Profile(str(home), nested=nested)).start(("/usr/bin/touch", "x"), env, str(home), Pipes(null, null, said))
+    assert started.popen.wait() and not (home / "x").exists()
+    assert os.pread(said, 4096, 0).startswith(b"bwrap: ")
+    for fd in (said, null, started.status):
+        os.close(fd)
 
 
 @pytest.mark.parametrize(
