@@ -109,7 +109,7 @@ def confined(plan: Plan, launch: Launch, workspace: Workspace, spec: RuntimeSpec
     argv, profile = reached(workspace, spec, launch.argv, launch.env.get("PATH", ""), found)
     git = privategit.prepare(workspace.path, paths.agent_git(launch.id)) if plan.level is Level.STRICT else None
     profile = replace(profile, git=git.folder if git else "")
-    scripts = ownwill.scripts(workspace.path, found.tree)
+    scripts = ownwill.scripts(workspace.path, found.names)
     return Confined(replace(launch, argv=argv, box=box(plan, profile, launch.id)), git, scripts, said)
 
 
