@@ -22,3 +22,7 @@ def test_with_all_that_people_do(kind: str, eol: bytes) -> None:
     """Margin notes, edits, formatters, deleted markers, undo, commands, turns from elsewhere, parts."""
     for seed in SEEDS:
         live(seed, kind, eol, RICH)
+
+
+def test_an_undo_brings_back_a_turn_deleted_before_a_restart() -> None:
+    live(4017, "always", b"\n", RICH)
