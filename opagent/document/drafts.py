@@ -195,6 +195,7 @@ def _watch(memory: Memory, save: Save, theirs: Sequence[bytes], moved: list[byte
 def _outside(memory: Memory, save: Save, replies: Replies) -> list[bytes]:
     """What was changed outside the draft, without the words of agents."""
     ours = {region.id: region for region in memory.document.regions}
-    changed = [region for region in save.document.regions if region.part.turn and region is not ours.get(region.id)]
-    bodies = [region.body for region in changed if region.part is Part.MESSAGE or region.id in replies.edited]
+    regions = (region for region in save.document.regions if region.part.turn or region.part is Part.HEAD)
+    changed = [region for region in regions if region is not ours.get(region.id)]
+    bodies = [region.body for region in changed if region.part is not Part.REPLY or region.id in replies.edited]
     return [*bodies, *(region.tail for region in changed if region.id != save.behind)]

@@ -26,3 +26,7 @@ def test_with_all_that_people_do(kind: str, eol: bytes) -> None:
 
 def test_an_undo_brings_back_a_turn_deleted_before_a_restart() -> None:
     live(4017, "always", b"\n", RICH)
+
+
+def test_a_margin_note_that_was_rescued_stands_where_its_turn_was_when_that_is_deleted() -> None:
+    live(10447, "always", b"\n", RICH)
