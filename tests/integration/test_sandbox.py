@@ -171,6 +171,41 @@ def test_it_has_no_descriptor_of_ours_and_small_files_of_the_system(talk: Talk, 
     assert said.count("Read-only file system") == 2
 
 
+PIPES = """
+import os, sys
+from opagent.process import sandbox
+from opagent.process.box import Pipes
+from opagent.process.profile import Profile
+if sys.argv[2] == "aside":
+    sandbox.spare = lambda: ()
+print(len(sandbox.spare()))
+before = sorted(os.listdir("/proc/self/fd"))
+(theirs, stdin), (stdout, write), null = os.pipe(), os.pipe(), os.open(os.devnull, os.O_RDWR)
+script = 'read -r line; echo "$line"; exec <&- >&-; exec sleep 600'
+env = {"PATH": "/usr/bin:/bin", "OPAGENT_TEST_ID": os.environ["OPAGENT_TEST_ID"]}
+started = sandbox.Bwrap(Profile(sys.argv[1])).start(("/bin/sh", "-c", script), env, sys.argv[1], Pipes(theirs, write, null))
+os.close(theirs)
+os.close(write)
+os.write(stdin, b"hello\\n")
+print(os.read(stdout, 100), os.read(stdout, 100))
+try:
+    os.write(stdin, b"more")
+except BrokenPipeError:
+    print("nobody reads", started.popen.poll())
+started.popen.kill()
+started.popen.wait()
+for fd in (stdin, stdout, null, started.status):
+    os.close(fd)
+print(sorted(os.listdir("/proc/self/fd")) == before)
+"""
+
+
+@pytest.mark.parametrize(("way", "ours"), [("aside", 0), ("ours", 2)])
+def test_nobody_but_the_program_holds_its_pipes(home: Path, way: str, ours: int) -> None:
+    done = subprocess.run([sys.executable, "-c", PIPES, str(home), way], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{ours}\nb'hello\\n' b''\nnobody reads None\nTrue\n"
+
+
 @pytest.mark.parametrize("nested", [True, False])
 def test_without_the_first_options_nothing_is_started(home: Path, monkeypatch: pytest.MonkeyPatch, nested: bool) -> None:
     """As when the daemon dies before it has set the limits."""
