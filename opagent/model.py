@@ -203,6 +203,7 @@ class RuntimeSpec:
     model: Mapping[str, Any] = field(default_factory=dict)
     network: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
+    from_home: tuple[str, ...] = ()
     client: tuple[str, ...] = ()
     needs: Mapping[str, Any] = field(default_factory=dict)
     runs: tuple[str, ...] = ()

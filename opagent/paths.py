@@ -286,8 +286,12 @@ def agent_state(workspace: str, runtime: str) -> Path:
 
 
 def agent_home(workspace: str, runtime: str) -> Path:
-    """What is kept of the home directory that agents of this runtime see in this workspace."""
-    return agent_state(workspace, runtime) / "home"
+    """What is kept of the home directory that agents of this runtime see in this workspace.
+
+    Beside `agent_state`, never in it: there an agent could put a link, and what it leads to would be mounted the next time.
+    """
+    own = agent_state(workspace, runtime)
+    return own.with_name(f"{own.name}.home")
 
 
 def landlock_home(process: str) -> Path:

@@ -60,7 +60,7 @@ async def start(c: Conversation) -> None:
     role = replace(role, model=role.model or await gestures.model(c) or None)
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
-    agent.git, agent.scripts = confined.git, confined.scripts
+    agent.git, agent.scripts, agent.notices = confined.git, confined.scripts, confined.said
     c.shared.running.add(agent)
     act = recording.spawn(c, agent, launch, speaker.agent)
     spawn = await c.shared.process_starts(agent, speaker, act, recording.under(c, c.workspace))

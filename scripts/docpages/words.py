@@ -47,7 +47,7 @@ BESIDE = {
     "database_blobs": "Beside the database: large bodies of events, by digest.",
     "agent_log": "What one process wrote to stderr; `opagent logs` shows it. Kept 7 days, the last 20 of a conversation longer.",
     "agent_state": "What a runtime keeps for one workspace.",
-    "agent_home": "What it keeps of its home directory there: the directories that `state:` of its description names.",
+    "agent_home": "What it keeps of its home directory there: `state:` of its description, with copies of `from_home:`.",
     "agent_gits": "The `.git` that each agent [sees](../concepts/sandbox.md#its-git). Emptied when a daemon starts.",
     "agent_git": "The one of a process.",
     "landlock_home": "The home directory of a program at level `landlock`.",
