@@ -1,6 +1,6 @@
-"""Holds agents to the limits that no call of the kernel sets: memory and number of a tree's processes, growth of a directory.
+"""Holds agents to the limits that no call of the kernel sets: memory, processes, ports of a tree, growth of a directory.
 
-`Holding.run` looks four times a second while a turn runs, else once: too much memory or too many processes end the tree at once,
+`Holding.run` looks four times a second while a turn runs, else once: too much memory, too many processes or ports end the tree,
 too much growth cancels the turn. What was hit is recorded (`limit.hit`) and said in the turn. (Design: "Resource limits".)
 """
 
@@ -70,11 +70,11 @@ class Holding:
 
     async def _weigh(self, held: dict[Agent, Conversation]) -> None:
         allowed = {agent: limits.of(c.workspace.binding.limits) for agent, c in held.items()}
-        asked = {family: allowed[agent].memory for agent in held if (family := _family(agent)) is not None}
+        asked = {family: allowed[agent] for agent in held if (family := _family(agent)) is not None}
         weights = await asyncio.to_thread(weighing.weigh, asked)
         for agent, c in held.items():
             weight = weights.get(agent.id)
-            hit = limits.over(weight.memory, weight.processes, allowed[agent]) if weight is not None else None
+            hit = limits.over(weight.memory, weight.processes, weight.ports, allowed[agent]) if weight is not None else None
             if hit := hit or await _kept(c, agent, allowed[agent].tmp):
                 self._end(c, agent, hit)
                 await self._record(c, hit)

@@ -16,6 +16,7 @@ from opagent import paths
 from opagent.client import Client
 from opagent.model import ProcessId
 from opagent.process import weighing
+from opagent.process.profile import Limits
 from opagent.process.tree import Family, start_time
 from tests.doubles import runtimes
 from tests.doubles.daemons import kill
@@ -99,6 +100,38 @@ def test_too_many_processes(hands: Talk, level: str) -> None:
         assert "Resource temporarily unavailable" in hands.answer(conversation, turn["id"])
 
 
+LISTEN = "import os, time, socket, subprocess, sys\nsockets = []\nfor _ in range({0}): sockets.append(socket.create_server(('127.0.0.1', 0)))\n"
+
+
+@pytest.mark.parametrize("level", ["auto", "off"])
+def test_too_many_ports(hands: Talk, level: str) -> None:
+    if level == "off":
+        (paths.config() / "config.yaml").write_text("version: 1\nsandbox: {level: off}\n")
+    conversation = bound(hands, "auto", ports=6)
+    few = (
+        LISTEN.format(3)
+        + "clients = [socket.create_connection(s.getsockname()) for s in sockets for _ in range(9)]\ntime.sleep(1)"
+    )
+    assert hands.say(conversation, f"{few}\nfor s in sockets + clients: s.close()")["state"] == "done"
+    assert recorded() == []
+    assert hands.client.request("process/list", {})["processes"][0]["level"] == ("off" if level == "off" else "strict")
+    turn = hands.say(
+        conversation, LISTEN.format(4) + f"subprocess.run([sys.executable, '-c', {LISTEN.format(4) + 'time.sleep(600)'!r}])"
+    )
+    assert (turn["state"], turn["reason"]) == ("interrupted", "ports")
+    assert f"it listened on 8 ports at once, and limits.ports allows 6 ({hands.directory}/.agent.yaml:" in sentence(
+        hands, conversation, turn["id"]
+    )
+    assert [(hit["limit"], hit["used"], hit["allowed"]) for hit in recorded()] == [("ports", 8, 6)]
+    assert hands.say(conversation, "print('here again')")["state"] == "done"
+
+
+def test_no_port_at_all(hands: Talk) -> None:
+    conversation = bound(hands, ports=0)
+    assert hands.say(conversation, "import socket; s = socket.socketpair(); import time; time.sleep(1)")["state"] == "done"
+    assert hands.say(conversation, LISTEN.format(1) + "time.sleep(600)")["reason"] == "ports"
+
+
 def test_a_home_without_a_size_of_its_own_is_looked_at(hands: Talk) -> None:
     conversation = bound(hands, "landlock", tmp="20M")
     script = "with open(os.environ['TMPDIR'] + '/big', 'wb') as file:\n    for _ in range(40): file.write(os.urandom(1 << 20))\ntime.sleep(600)"
@@ -137,8 +170,8 @@ def test_the_weight_of_a_tree_that_is_gone() -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
         start = start_time(child.pid) or 0
         family, another = (Family(ProcessId("x1"), child.pid, when) for when in (start, start + 1))
-        assert weighing.weigh({family: 0})[family.id].processes == 1
-        assert weighing.weigh({another: 0}) == {}
+        assert weighing.weigh({family: Limits()})[family.id].processes == 1
+        assert weighing.weigh({another: Limits()}) == {}
         child.kill()
         child.wait()
-    assert weighing.weigh({family: 0}) == {}
+    assert weighing.weigh({family: Limits()}) == {}
