@@ -12,8 +12,9 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import aftercare, inbox
+from opagent.daemon import aftercare, inbox, overgrown
 from opagent.daemon.growth import Growth, size
+from opagent.daemon.overgrown import Overgrown
 from opagent.errors import OpAgentError
 from opagent.model import Origin
 from opagent.process import limits, tree, weighing
@@ -41,6 +42,7 @@ class Holding:
         self._began = asyncio.Event()
         self._growth = Growth()
         host.shared.turn_begins = self.turn_begins
+        host.shared.overgrown = self.overgrown
 
     async def run(self) -> None:
         """For ever."""
@@ -55,6 +57,12 @@ class Holding:
         """Before its prompt is sent: what is there now is not of this turn. A large directory is not waited for."""
         await asyncio.wait({asyncio.create_task(_again(self._grown(c)), name=f"growth-{c.record.id}")}, timeout=COUNTED_WITHIN)
         self._began.set()
+
+    async def overgrown(self, c: Conversation) -> Overgrown | None:
+        """Before a turn: whether earlier ones left more than is allowed, and it is still there."""
+        allowed = limits.of(c.workspace.binding.limits).disk
+        grown = await self._growth.earlier(c.record.id, c.workspace.path, allowed)
+        return overgrown.too_much(c, grown) if allowed else None
 
     async def _look(self) -> None:
         conversations = list(self._host.conversations.values())
@@ -90,15 +98,16 @@ class Holding:
         running = c.current
         allowed = limits.of(c.workspace.binding.limits).disk
         grown = await self._growth.of(c.record.id, c.workspace.path, running.turn.id if running else None, allowed)
-        if running is None or not allowed or grown <= allowed:
+        if running is None or not allowed or grown <= allowed or (found := overgrown.too_much(c, grown)) is None:
             return
-        hit = Hit("disk", grown, allowed)
         if running.cancel_reason is None:
-            running.cancel_sentence = hit.sentence(_origin(c, hit))
-            c.post(inbox.Cancel(running.turn.id, "disk"))
-            await self._record(c, hit)
-        elif grown > BEYOND * allowed and c.agent is not None and not c.agent.hit and _runs(c.agent):
-            self._end(c, c.agent, hit)
+            running.pause = found
+            c.post(inbox.Cancel(running.turn.id, overgrown.DISK))
+            await self._record(c, Hit(overgrown.DISK, grown, found.most))
+        elif grown > BEYOND * found.most and c.agent is not None and not c.agent.hit and _runs(c.agent):
+            if running.cancel_reason == overgrown.DISK:
+                running.pause = found  # by so much more has it to be raised
+            self._end(c, c.agent, Hit(overgrown.DISK, grown, found.most))
 
     async def _record(self, c: Conversation, hit: Hit) -> None:
         turn = c.current.turn.id if c.current is not None else None
