@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from opagent.daemon import aftercare, inbox, overgrown
 from opagent.daemon.growth import Growth, size
 from opagent.daemon.overgrown import Overgrown
+from opagent.daemon.walltime import Walltime
 from opagent.errors import OpAgentError
 from opagent.model import Origin
 from opagent.process import limits, tree, weighing
@@ -41,6 +42,7 @@ class Holding:
         self._host = host
         self._began = asyncio.Event()
         self._growth = Growth()
+        self._walltime = Walltime()
         host.shared.turn_begins = self.turn_begins
         host.shared.overgrown = self.overgrown
 
@@ -52,6 +54,8 @@ class Holding:
                 await asyncio.wait_for(self._began.wait(), IN_A_TURN if busy else IDLE)
             self._began.clear()
             await _again(self._look())
+            if seconds := self._walltime.jumped():
+                self._host.shared.record(Draft(AuditKind.CLOCK_JUMP, None, {"seconds": seconds}))
 
     async def turn_begins(self, c: Conversation) -> None:
         """Before its prompt is sent: what is there now is not of this turn. A large directory is not waited for."""

@@ -1,7 +1,8 @@
-"""How much memory, how many processes and listening ports the trees of running agents are at this moment; looks only. Linux.
+"""How much memory, how many processes and listening ports the trees of running agents are at this moment. Linux.
 
 One pass over the process table for all of them. What a sandbox's own file systems hold without a process having it mapped is not
-seen; a tmpfs has a size of its own. Ports are those of TCP; the one of our relay in a sandbox is not the agent's.
+seen; a tmpfs has a size of its own. Ports are those of TCP; the one of our relay in a sandbox is not the agent's. It changes
+nothing but the priority of what has not been given one yet.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from opagent.model import ProcessId
-from opagent.process import proc, relay, tree
+from opagent.process import priority, proc, relay, tree
 from opagent.process.profile import Limits
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -33,12 +34,13 @@ class Weight:
 
 def weigh(limits: Mapping[tree.Family, Limits]) -> dict[ProcessId, Weight]:
     """Each family whose program lives, with the limits above which memory and ports are taken exactly. For a thread."""
-    table = tree.Table()
-    return {
-        family.id: _weight([row.pid for row in table.below(roots)], limit)
-        for family, limit in limits.items()
-        if (roots := _roots(family, table))
-    }
+    table, found = tree.Table(), {}
+    for family, limit in limits.items():
+        if roots := _roots(family, table):
+            pids = [row.pid for row in table.below(roots)]
+            priority.lower(pids)
+            found[family.id] = _weight(pids, limit)
+    return found
 
 
 def _roots(family: tree.Family, table: tree.Table) -> list[int]:
