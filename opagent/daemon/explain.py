@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 NOT_APPLIED = {
     "tools": "MCP servers are not started yet",
-    "limits.ports": "not applied yet: an agent is given no port of this machine",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
 }
 

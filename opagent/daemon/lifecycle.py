@@ -93,7 +93,9 @@ async def exited(c: Conversation, report: ExitReport) -> None:
             await c.move(Happening.GAVE_UP, f"{sentence}; {reason}")
         case Stay():
             await c.move(Happening.ENDED, sentence)
-    if c.current is not None:
+    if c.current is not None and c.current.pause is not None:  # it was told to stop, and ended: what is asked is asked
+        await turns.finish(c, TurnState.CANCELLED, c.current.pause.reason, sentence)
+    elif c.current is not None:
         reason, hint = (report.reason, f"opagent explain {shlex.quote(c.workspace.path)}") if hit else ("crashed", "")
         await turns.finish(c, TurnState.INTERRUPTED, reason, sentence, hint or f"opagent logs {c.record.id}")
     c.post(inbox.Look())

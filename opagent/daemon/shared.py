@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
     from opagent.daemon.conversation import Conversation as Actor
     from opagent.daemon.network import Network
+    from opagent.daemon.overgrown import Overgrown
     from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Shared:
         self.look_again: Callable[[Conversation], Workspace]  # the directory of a conversation as it is now
         self.fork: Callable[[Conversation, str | None], Awaitable[Conversation]]  # a conversation up to a turn, as a new one
         self.turn_begins: Callable[[Actor], Awaitable[None]]  # before its prompt is sent
+        self.overgrown: Callable[[Actor], Awaitable[Overgrown | None]]  # before it begins
         self.conversation_idle: Callable[[Actor], None] = lambda conversation: None
         self.beside: Callable[[Actor], list[str]] = lambda conversation: []  # other conversations with a turn in its workspace
 
