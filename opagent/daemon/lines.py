@@ -3,9 +3,9 @@
     launch = await shared.lines.attach(c, launch)     # before the spawn; `detach(ident)` after the end
     shared.lines.argv(ident, "mcp")                   # what the agent starts to come here
 
-In a box of mounts no other agent sees the socket. Where nothing holds an agent the token, which lies beside the socket in a file of
-mode 0600, tells agents apart as far as anything does there. At level landlock there is no line: to let an agent connect to it would
-let it connect to every socket of the user's that has a path. (Design: protocol.md 5, "agents' own connection".)
+In a box of mounts no other agent sees the socket. Where nothing holds an agent the token, which lies beside the socket in a file
+of mode 0600, tells agents apart as far as anything does there. At level landlock there is no line: to let an agent connect to it
+would let it connect to every socket of the user's that has a path. (Design: protocol.md 5, "agents' own connection".)
 """
 
 from __future__ import annotations
