@@ -38,6 +38,7 @@ _ENDS = {AuditKind.EXEC_START: AuditKind.EXEC_END, AuditKind.CALL_START: AuditKi
 _WORDS = {
     AuditKind.FS_WRITE: "a change of", AuditKind.FS_READ: "a look at", AuditKind.EXEC_START: "the command", AuditKind.NET_CONNECT:
     "a connection to", AuditKind.AGENT_SPAWN: "the start of the agent", AuditKind.SECRET_USE: "the use of the secret",
+    AuditKind.CALL_START: "the call",
 }  # fmt: skip
 
 Also = Callable[[Any], None]
@@ -60,6 +61,7 @@ class Act:
     agent: str | None = None
     process: ProcessId | None = None
     call: str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)  # of a tree of calls
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -69,6 +71,8 @@ class Act:
         if decided is not None:
             decision = {"effect": decided.effect.word, "rule": decided.rule, "layer": decided.layer}
             said["decision"] = {**decision, "enforcement": decided.enforcement}
+        if self.trace:
+            said["trace"] = dict(self.trace)
         if self.approval is not None:
             said["decision"] = {**said.get("decision", {}), "approval": self.approval}
         return said
