@@ -1,4 +1,7 @@
-"""What codespell and proselint find in a text. codespell runs as a process of its own: its licence is the GPL, its interface its output."""
+"""What codespell and proselint find in a text; it changes nothing.
+
+codespell runs as a process of its own: its licence is the GPL, and its interface is what it prints.
+"""
 
 import re
 import subprocess
@@ -16,7 +19,11 @@ SPELLING, DOUBLED = "spelling", "lexical_illusions"
 LONGEST_WORD = 60
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 _FOUND = re.compile(r"(\d+): (.+?) ==> (.+)")
-_RUN = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, sys.argv.pop(1)); from codespell_lib import main; sys.exit(main(*sys.argv[1:]))"
+_RUN = """import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv.pop(1))
+from codespell_lib import main
+sys.exit(main(*sys.argv[1:]))"""
 # Renderers of Markdown make these signs themselves, and a checklist may well say "todo".
 _SILENT = ("typography", "annotations")
 

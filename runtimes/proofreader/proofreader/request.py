@@ -77,7 +77,7 @@ def _named(words: str, root: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         path = inside(root, word)
         if path is not None and (os.path.lexists(os.path.join(root, path)) and (word != "." or path == "")):
             found.append(path)
-        elif path is None or "/" in word.strip("/") or is_prose(word) and "." in word:
+        elif path is None or "/" in word.strip("/") or (is_prose(word) and "." in word):
             missing.append(word)
     return tuple(dict.fromkeys(found)), tuple(dict.fromkeys(missing))
 
@@ -102,11 +102,8 @@ def _quoted(line: str) -> list[str]:
     return [rest] if colon and len(rest.split()) > 2 else []
 
 
+_HINT = {"hint": "[FILE or DIRECTORY ...]"}
 COMMANDS: tuple[Message, ...] = (
-    {"name": "check", "description": "Spelling and style, each with file and line", "input": {"hint": "[FILE or DIRECTORY ...]"}},
-    {
-        "name": "fix",
-        "description": "The same, and corrections of spelling after asking",
-        "input": {"hint": "[FILE or DIRECTORY ...]"},
-    },
+    {"name": "check", "description": "Spelling and style, each with file and line", "input": _HINT},
+    {"name": "fix", "description": "The same, and corrections of spelling after asking", "input": _HINT},
 )

@@ -15,7 +15,7 @@ MAX_TOTAL = 32 << 20  # bytes of all files of one check
 HELLO = """I check the spelling and style of Markdown and text files; I have no model and use no network.
 
 - `check`, `check README.md docs/`: remarks, each with file and line
-- `check . and fix`, `/fix README.md`: the same, and I correct misspelt and doubled words, one file after the other, when you allow it
+- `check . and fix`, `/fix README.md`: the same, and I correct misspelt and doubled words, each file when you allow it
 - `check this: ...`, or a text below the first line: that text
 
 Code, addresses, names of files and front matter are left alone, and so is what `.gitignore` files name.
@@ -131,13 +131,13 @@ def _fix(turn: Turn, checked: Checked, passage: bool) -> None:
             done += 1
         else:
             left += 1
-    if not passage:
-        rest = f", {_count(left, 'file')} left as it was" if left == 1 else f", {left} files left as they were" if left else ""
-        turn.say(
-            f"\n{_count(done, 'file')} corrected{rest}.\n"
-            if done or left
-            else "\nThere is nothing that I am sure enough of to correct.\n"
-        )
+    if passage:
+        return
+    if not (done or left):
+        turn.say("\nThere is nothing that I am sure enough of to correct.\n")
+        return
+    rest = "" if not left else ", 1 file left as it was" if left == 1 else f", {left} files left as they were"
+    turn.say(f"\n{_count(done, 'file')} corrected{rest}.\n")
 
 
 def _correct(turn: Turn, text: Text, new: str, count: int) -> bool:
