@@ -1,4 +1,4 @@
-"""One request to a model over HTTP: streamed, tried again where that may help, each wait said. It decides nothing about the answer."""
+"""One request to a model over HTTP: streamed, tried again where that may help, each wait said. It reads no answer itself."""
 
 import asyncio
 import json
@@ -136,11 +136,11 @@ def retry_after(text: str, now: float) -> float | None:
 
 
 def _back_off(number: int) -> float:
-    return min(LONGEST_WAIT, FIRST_WAIT * 2 ** (number - 1)) * random.uniform(0.5, 1.0)
+    return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (number - 1)) * random.uniform(0.5, 1.0)
 
 
 def _host(endpoint: Endpoint) -> str:
-    return httpx2.URL(endpoint.url).netloc.decode("ascii", "replace")
+    return str(httpx2.URL(endpoint.url).netloc, "ascii", "replace")
 
 
 def _short(error: Exception) -> str:

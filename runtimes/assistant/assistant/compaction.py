@@ -1,4 +1,4 @@
-"""Makes a conversation shorter that fills the model's context: what is older becomes a summary. Pure but for the question itself."""
+"""Makes a conversation shorter that fills the model's context: what is older becomes a summary. Pure."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from assistant.talk import Ask, Message
 FILL = 0.8  # of the context: from here on it is made shorter
 KEEP = 0.25  # of the context: the newest messages, as they are
 ROOM = 0.6  # of the context: at most what is shown to the model for its summary
-SYSTEM = """You write the memory of an assistant that works with a person in a directory of files. Write down, in their language and as
-short as it can be without losing them: what the person wants and has decided, what was found (files with their paths, facts,
-numbers, exact names), what was changed, what failed, and what is left to do. No greeting, no remark about this task."""
+SYSTEM = """You write the memory of an assistant that works with a person in a directory of files. Write down, in their language
+and as short as it can be without losing them: what the person wants and has decided, what was found (files with their paths,
+facts, numbers, exact names), what was changed, what failed, and what is left to do. No greeting, no remark about this task."""
 HEAD = "What was said before, made shorter:\n\n"
 
 

@@ -8,7 +8,7 @@ class NotExact(Exception):
 def replaced(text: str, old: str, new: str, every: bool = False) -> str:
     """`text` with `old` replaced: the one place where it stands, or with `every` each of them.
 
-    Where the file ends its lines with CR LF and the old text does not, both are taken to mean the file's line ends: models write LF.
+    Where the file ends its lines with CR LF and the old text does not, both are taken to mean those of the file: models write LF.
     """
     if not old:
         raise NotExact("the old text is empty; `write` makes a file")
@@ -27,7 +27,8 @@ def replaced(text: str, old: str, new: str, every: bool = False) -> str:
 
 def _places(text: str, old: str) -> list[int]:
     """The first ten, also those that overlap: which of them is meant is not known either."""
-    found, at = [], text.find(old)
+    found: list[int] = []
+    at = text.find(old)
     while at >= 0 and len(found) < 10:
         found.append(at)
         at = text.find(old, at + 1)

@@ -14,8 +14,8 @@ CONTEXT = 128_000  # tokens, where nobody says another size
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 NO_MODEL = """No model is configured, so I cannot answer. Choose one:
 
-- **a vendor or a router** (OpenAI, OpenRouter and others): `export OPENAI_API_KEY=... OPENAI_MODEL=...`, and `OPENAI_BASE_URL=...`
-  unless it is OpenAI itself
+- **a vendor or a router** (OpenAI, OpenRouter and others): `export OPENAI_API_KEY=... OPENAI_MODEL=...`, and
+  `OPENAI_BASE_URL=...` unless it is OpenAI itself
 - **Anthropic**: `export ANTHROPIC_API_KEY=... ANTHROPIC_MODEL=...`
 - **your own machine** (Ollama, llama.cpp, vLLM): `export OPENAI_BASE_URL=http://127.0.0.1:11434/v1 OPENAI_MODEL=...`, and in your
   own `config.yaml` `can: {network: {allow: ["127.0.0.1:11434"]}}`
@@ -79,7 +79,7 @@ def find(environment: Mapping[str, str], wanted: str) -> Endpoint:
 
 
 def price(environment: Mapping[str, str], model: str) -> Price | None:
-    """ASSISTANT_PRICES: {"MODEL": {"input": 3, "output": 15, "cached": 0.3, "currency": "USD"}}; "*" stands for every other model.
+    """ASSISTANT_PRICES: {"MODEL": {"input": 3, "output": 15, "cached": 0.3, "currency": "USD"}}; "*" stands for every other one.
 
     What cannot be read is no price: a cost that is wrong is worse than none.
     """

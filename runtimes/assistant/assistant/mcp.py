@@ -1,4 +1,4 @@
-"""A client of MCP servers, over stdio and streamable HTTP: their tools, and calls of them. The session's client chose the servers."""
+"""A client of MCP servers, over stdio and streamable HTTP: their tools, and calls of them. It chooses no server."""
 
 import asyncio
 import contextlib
@@ -62,7 +62,7 @@ def _text(block: Any) -> str:
         return ""
     if isinstance(block.get("text"), str):
         return str(block["text"])
-    resource = block.get("resource") if isinstance(block.get("resource"), dict) else {}
+    resource = block["resource"] if isinstance(block.get("resource"), dict) else {}
     return str(resource.get("text") or f"[{block.get('type')} {block.get('uri') or block.get('mimeType') or ''}]")
 
 
@@ -93,7 +93,7 @@ async def _tools(channel: Channel, server: str) -> AsyncIterator[ServerTool]:
             if not isinstance(each, dict) or not isinstance(each.get("name"), str) or (found := found + 1) > MOST_TOOLS:
                 continue
             schema = each["inputSchema"] if isinstance(each.get("inputSchema"), dict) else {"type": "object", "properties": {}}
-            hints = each.get("annotations") if isinstance(each.get("annotations"), dict) else {}
+            hints = each["annotations"] if isinstance(each.get("annotations"), dict) else {}
             shown = _NAME.sub("_", f"{server}__{each['name']}")[:64]
             tool = Tool(shown, str(each.get("description") or each["name"])[:4000], schema)
             yield ServerTool(tool, server, each["name"], hints.get("readOnlyHint") is True, channel)

@@ -85,8 +85,8 @@ class Bounded:
             self._dropped += over
 
     def text(self) -> str:
-        parts = [self._head, f"\n[{self._dropped} bytes left out]\n".encode() if self._dropped else b"", self._tail]
-        return b"".join(parts).decode("utf-8", "replace")
+        gap = f"\n[{self._dropped} bytes left out]\n".encode() if self._dropped else b""
+        return (self._head + gap + self._tail).decode("utf-8", "replace")
 
 
 def bounded(text: str, limit: int) -> str:

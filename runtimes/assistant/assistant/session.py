@@ -31,11 +31,11 @@ class Session:
     instructions: str = ""
     messages: list[Message] = field(default_factory=list)
     used: int = 0
-    spent: Usage = Usage()
+    spent: Usage = field(default_factory=Usage)
     cost: float = 0.0
 
     def save(self) -> None:
-        """After each message: what a killed agent said is there when it comes back. A full disk costs the memory, not the turn."""
+        """After each message: what a killed agent said is there when it comes back. A full disk does not end a turn."""
         spent = [self.spent.input, self.spent.output, self.spent.cached, self.spent.known]
         body = {
             "id": self.id, "mode": self.mode, "model": self.model, "instructions": self.instructions, "used": self.used,

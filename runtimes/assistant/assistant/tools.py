@@ -144,7 +144,7 @@ BUILTINS = (
         "search", False, lambda given: f"Search {given.get('pattern')} in {given.get('path', '.')}", _search,
     ),
     Builtin(
-        _tool("edit", "Replaces a piece of a file. `old` must stand in the file exactly so, once; line numbers are not part of it.",
+        _tool("edit", "Replaces a piece of a file. `old` must stand there exactly so, once; line numbers are not part of it.",
               "path old new", path=_PATH, old=("string", "the text as it is"), new=("string", "what it becomes"),
               all=("boolean", "replace every place")),
         "edit", True, lambda given: f"Edit {given.get('path')}", _edit,
@@ -155,7 +155,7 @@ BUILTINS = (
         "edit", True, lambda given: f"Write {given.get('path')}", _write,
     ),
     Builtin(
-        _tool("run", "Runs a shell command in the workspace; its output is cut in the middle when it is long. No input, no terminal.",
+        _tool("run", "Runs a shell command in the workspace; long output is cut in the middle. No input, no terminal.",
               "command", command=("string", "for /bin/sh"), seconds=("integer", "limit, 120 when unsaid")),
         "execute", True, lambda given: f"Run {given.get('command')}", _run,
     ),

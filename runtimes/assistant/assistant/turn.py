@@ -1,4 +1,4 @@
-"""One turn: the model is asked, its tools are used, until it has said all. What it does is shown as it happens; a cancel ends it anywhere."""
+"""One turn: the model is asked, its tools are used, until it has said all. A cancel ends it anywhere."""
 
 import asyncio
 import itertools
@@ -218,7 +218,8 @@ class Shown:
     """A tool call as the client sees it."""
 
     def __init__(self, turn: Turn, ident: str) -> None:
-        self._turn, self._call = turn, {"toolCallId": ident}
+        self._turn = turn
+        self._call: Body = {"toolCallId": ident}
         self._begun = False
 
     def begin(self, title: str, kind: str, given: Body, places: Sequence[str] = ()) -> None:

@@ -102,7 +102,8 @@ class Connection:
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             self.send({"id": number, "method": method, "params": params})
-            return await answer
+            found: Message = await answer
+            return found
         finally:
             del self._waiting[number]
 
