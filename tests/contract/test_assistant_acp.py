@@ -274,7 +274,7 @@ def test_retries_end_and_the_turn_fails_with_the_reason(start: Start, model: Mod
     assert (message["error"]["code"], message["error"]["message"]) == (-32000, "the endpoint answers 401: wrong key")
     model.then(fail(400, "no such model"))
     assert "no such model" in answered(agent, "hello")[0]["error"]["message"]
-    assert said(answered(agent, "and now?")[2]) == "you said: and now?" or "and now?" in said(answered(agent, "again")[2])
+    assert said(answered(agent, "and now?")[2]).endswith("and now?")
 
 
 @pytest.mark.parametrize(("stop", "reason"), [("length", "max_tokens"), ("content_filter", "refusal")])
@@ -383,7 +383,7 @@ def test_an_endpoint_that_says_it_is_too_long_is_asked_again_with_less(start: St
     model.then(say("again a summary"))
     assert answered(agent, "/compact")[0]["result"]["stopReason"] == "end_turn"
     answered(agent, "and?")
-    assert "again a summary" in model.asked[-1].texts[-2 if len(model.asked[-1].texts) > 1 else -1]
+    assert "again a summary" in "\n".join(model.asked[-1].texts)
 
 
 def test_the_model_is_a_choice(start: Start, launch: Start, model: Model, desk: Path, interface: str) -> None:

@@ -256,8 +256,8 @@ class Shown:
             **({"content": content} if content else {}),
         )
 
-    def _update(self, kind: str, **body: object) -> None:
-        self._turn._connection.update(self._turn._session.id, kind, **body)
+    def _update(self, update_kind: str, /, **body: object) -> None:
+        self._turn._connection.update(self._turn._session.id, update_kind, **body)
 
 
 def replayed(message: Message, connection: Connection, session: str) -> None:

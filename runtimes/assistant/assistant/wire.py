@@ -92,8 +92,8 @@ class Connection:
     def error(self, request: object, code: int, sentence: str) -> None:
         self.send({"id": request, "error": {"code": code, "message": sentence}})
 
-    def update(self, session: str, kind: str, **body: Any) -> None:
-        update = {"sessionUpdate": kind, **body}
+    def update(self, session: str, update_kind: str, /, **body: Any) -> None:
+        update = {"sessionUpdate": update_kind, **body}
         self.send({"method": "session/update", "params": {"sessionId": session, "update": update}})
 
     async def request(self, method: str, params: Message) -> Message:
