@@ -182,7 +182,7 @@ def install_command(spec: RuntimeSpec) -> str:
         return f"{copy}npm ci --ignore-scripts --prefix {folder}"
     if spec.install.get("path") and os.path.exists(os.path.join(spec.package, "requirements.txt")):
         options = "--no-compile --no-deps --require-hashes --only-binary :all:"
-        return f"{copy}{sys.executable} -m pip install {options} --target {folder}/libraries -r {folder}/requirements.txt"
+        return f"{copy}{sys.executable} -m pip install {options} --target {folder}/lib -r {folder}/requirements.txt"
     return f"less {spec.package}/README.md"
 
 

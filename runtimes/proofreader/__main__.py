@@ -5,7 +5,7 @@ import sys
 
 # The package may be read-only and its digest is part of a trust decision: nothing is compiled into it.
 sys.dont_write_bytecode = True
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "libraries"))
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from proofreader.agent import main  # noqa: E402
 
 if __name__ == "__main__":

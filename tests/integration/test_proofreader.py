@@ -71,7 +71,7 @@ def test_without_its_libraries_it_says_how_to_install(talk: Talk) -> None:
     done = opagent(talk.directory, "open", ".", "-m", "check")
     assert done.returncode == 4
     assert "the runtime proofreader is not installed" in done.stderr
-    assert "libraries/codespell_lib" in done.stderr
+    assert "lib/codespell_lib" in done.stderr
     command = catalog.install_command(catalog.find("proofreader"))
     assert command in done.stderr
     assert "--require-hashes" in command

@@ -14,7 +14,7 @@ from typing import Any
 from proofreader.files import Text
 from proofreader.prose import visible
 
-LIBRARIES = str(Path(__file__).resolve().parent.parent / "libraries")
+LIBRARIES = str(Path(__file__).resolve().parent.parent / "lib")
 SPELLING, DOUBLED = "spelling", "lexical_illusions"
 LONGEST_WORD = 60
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
