@@ -175,11 +175,14 @@ def install_command(spec: RuntimeSpec) -> str:
         return f"npm install --global {name}@{version}" if version else f"npm install --global {name}"
     if name := spec.install.get("pip"):
         return f"pipx install {name}=={version}" if version else f"pipx install {name}"
+    place = paths.runtime_directories()[1]
+    copy = f"mkdir -p {place} && cp -r {spec.package} {place}/ && " if spec.source == "bundled" else ""
+    folder = place / spec.name if copy else Path(spec.package)
     if spec.install.get("path") and os.path.exists(os.path.join(spec.package, "package.json")):
-        place = paths.runtime_directories()[1]
-        copy = f"mkdir -p {place} && cp -r {spec.package} {place}/ && " if spec.source == "bundled" else ""
-        folder = place / spec.name if copy else Path(spec.package)
         return f"{copy}npm ci --ignore-scripts --prefix {folder}"
+    if spec.install.get("path") and os.path.exists(os.path.join(spec.package, "requirements.txt")):
+        options = "--no-compile --no-deps --require-hashes --only-binary :all:"
+        return f"{copy}{sys.executable} -m pip install {options} --target {folder}/lib -r {folder}/requirements.txt"
     return f"less {spec.package}/README.md"
 
 
