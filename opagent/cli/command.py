@@ -188,7 +188,7 @@ class Later(dict[str, click.Command]):
         return _imported(*self._table[name])
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401  # `dict.get` would not import
 
     def items(self) -> Any:
         return [(name, self[name]) for name in self]
