@@ -9,6 +9,13 @@ from opagent.cli.command import Group, Later
 # name -> (module below opagent.cli, attribute)
 COMMANDS = {
     "list": ("runtimelist", "list_"),
+    "info": ("runtimelist", "info"),
+    "install": ("runtimeinstall", "install_"),
+    "upgrade": ("runtimeinstall", "upgrade"),
+    "rollback": ("runtimeversions", "rollback"),
+    "pin": ("runtimeversions", "pin"),
+    "remove": ("runtimeversions", "remove"),
+    "bundle": ("runtimeversions", "bundle_"),
 }
 
 
