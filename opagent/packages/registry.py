@@ -97,7 +97,7 @@ def convert(entry: Mapping[str, Any]) -> Origin:
         raise InstallFailed(
             f"{entry['id']} is an archive without a hash", "the list names none, so nothing tells a forged one", hint
         )
-    come = parse(f"{one['archive']}#sha256={one['sha256']}")[2]
+    come = parse(f"{one['archive']}#sha256={str(one['sha256']).lower()}")[2]
     assert come is not None
     return _with(come, one, title, about)
 

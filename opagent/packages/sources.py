@@ -69,8 +69,11 @@ def archive(origin: Origin, package: Path) -> Fetched:
         raise HashMismatch("the archive is not what its hash says", why, "ask who published it for the hash")
     unpacked = package / ".fetched"
     unpacked.mkdir()
-    unpack(packed, unpacked)
-    packed.unlink()
+    if origin.run and not zipfile.is_zipfile(packed) and not tarfile.is_tarfile(packed):  # the program itself
+        os.rename(packed, unpacked / os.path.basename(origin.run[0]))
+    else:
+        unpack(packed, unpacked)
+        packed.unlink()
     below = list(unpacked.iterdir())
     only = below[0] if len(below) == 1 and below[0].is_dir() and not below[0].is_symlink() else unpacked
     _lift(only, package)
