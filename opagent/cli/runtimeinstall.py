@@ -10,7 +10,7 @@ import click
 from opagent.cli.app import App
 from opagent.cli.command import Command, pass_app
 from opagent.cli.runtimeconsent import Asking
-from opagent.cli.runtimenames import RUNTIME, here
+from opagent.cli.runtimenames import RUNTIME, there
 from opagent.errors import Conflict, NotFound, Usage
 from opagent.packages import bundle, catalog, install, origin, registry, versions
 from opagent.packages.fetching import Tools
@@ -21,37 +21,44 @@ _EXITS = (0, 1, 2, 3, 4, 5)
 _COMMIT = 40  # characters
 
 
-@click.command("install", cls=Command, example="opagent runtime install opencode", exits=_EXITS, only_here=True)
+@click.command("install", cls=Command, example="opagent runtime install echo-node", exits=_EXITS)
 @click.argument("source", metavar="SOURCE", shell_complete=RUNTIME)
 @click.option("--name", metavar="NAME", help="What it is called here, where SOURCE is no name.")
 @click.option("--allow-scripts", is_flag=True, help="Also run what its packages want to execute now, without asking.")
 @click.option("--no-activate", is_flag=True, help="Install it, and let what counts count on.")
 @pass_app
-def install_(app: App, source: str, name: str | None, allow_scripts: bool, no_activate: bool) -> None:
+def install_(app: App, source: str, name: str | None, allow_scripts: bool, no_activate: bool) -> int:
     """Install an agent: NAME, NAME@VERSION, npm:PACKAGE, pypi:PACKAGE, git+URL@REVISION, URL#sha256=..., ./DIR or a bundle.
 
     Nothing of a package runs while it is fetched; install scripts are shown, and run confined after a yes.
     """
-    here(app, "install", source)
+    done = there(app, "install", source, name=name, allow_scripts=allow_scripts, no_activate=no_activate)
+    if done is not None:
+        return done
     wanted = _wanted(source, name)
     installed = _done(app, wanted, allow_scripts)
     _tell(app, installed, None if no_activate else _activated(app, installed, pinned_stays=True))
+    return 0
 
 
-@click.command("upgrade", cls=Command, example="opagent runtime upgrade opencode", exits=_EXITS, only_here=True)
+@click.command("upgrade", cls=Command, example="opagent runtime upgrade echo-node", exits=_EXITS)
 @click.argument("names", metavar="[NAME[@VERSION]]...", nargs=-1, shell_complete=RUNTIME)
 @click.option("--all", "all_", is_flag=True, help="Every installed runtime that is not pinned.")
 @click.option("--allow-scripts", is_flag=True, help="Also run what its packages want to execute now, without asking.")
 @pass_app
-def upgrade(app: App, names: tuple[str, ...], all_: bool, allow_scripts: bool) -> None:
+def upgrade(app: App, names: tuple[str, ...], all_: bool, allow_scripts: bool) -> int:
     """Install the newest version of what is installed, or the one named, and let it count. What runs stays on its version."""
-    here(app, "upgrade", *names)
+    done = there(app, "upgrade", *names, all=all_, allow_scripts=allow_scripts)
+    if done is not None:
+        return done
     if bool(names) == all_:
         raise Usage("name a runtime, or say --all", hint="opagent runtime list")
     rows = []
     for word in names or [name for name in versions.names() if not versions.active(name).pin]:
         rows.append(_upgraded(app, word, allow_scripts))
-    app.out.result({"runtimes": rows}) if app.out.json else None
+    if app.out.json:
+        app.out.result({"runtimes": rows})
+    return 0
 
 
 def _upgraded(app: App, word: str, allow_scripts: bool) -> dict[str, Any]:

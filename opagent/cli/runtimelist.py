@@ -8,7 +8,7 @@ import click
 
 from opagent.cli.app import App
 from opagent.cli.command import Command, pass_app
-from opagent.cli.runtimenames import RUNTIME, here
+from opagent.cli.runtimenames import RUNTIME, there
 from opagent.cli.words import age, bytes_short, home_short
 from opagent.errors import OpAgentError
 from opagent.model import RuntimeSpec
@@ -18,13 +18,15 @@ from opagent.packages import install as making
 _COLUMNS = {"NAME": "name", "VERSION": "version", "STATE": "state", "OTHERS": "others", "ABOUT": "about"}
 
 
-@click.command("list", cls=Command, example="opagent runtime list", exits=(0, 1, 2), only_here=True)
+@click.command("list", cls=Command, example="opagent runtime list", exits=(0, 1, 2))
 @click.option("--all", "-a", "all_", is_flag=True, help="Also the agents of the stored list of agents (the ACP registry's form).")
 @click.option("--registry", metavar="URL", help="First fetch that list anew.")
 @pass_app
-def list_(app: App, all_: bool, registry: str | None) -> None:
+def list_(app: App, all_: bool, registry: str | None) -> int:
     """The runtimes that are known here: installed ones, your own, and those that OpAgent brings along or can install."""
-    here(app, "list")
+    done = there(app, "list", all=all_, registry=registry)
+    if done is not None:
+        return done
     if registry:
         app.out.talk(f"{_refreshed(registry)} agents are in the list")
     rows = [_row(entry) for entry in catalog.entries()]
@@ -34,6 +36,7 @@ def list_(app: App, all_: bool, registry: str | None) -> None:
     if app.out.format == "text":
         rows = [{**row, "others": ", ".join(row["others"])} for row in rows]
     app.out.records("runtimes", rows, _COLUMNS, "no runtime is known")
+    return 0
 
 
 def _refreshed(url: str) -> int:
@@ -69,7 +72,7 @@ def _listed(name: str, each: Any) -> dict[str, Any]:
     return found | {"pin": "", "source": "registry", "about": about}
 
 
-@click.command(cls=Command, example="opagent runtime info opencode --verify", exits=(0, 1, 2, 4), only_here=True)
+@click.command(cls=Command, example="opagent runtime info echo-node --verify", exits=(0, 1, 2, 4))
 @click.argument("name", metavar="NAME[@VERSION]", shell_complete=RUNTIME)
 @click.option(
     "--verify", is_flag=True, help="Hash all files, and compare with what was installed. Exit code 1 where they differ."
@@ -77,7 +80,9 @@ def _listed(name: str, each: Any) -> dict[str, Any]:
 @pass_app
 def info(app: App, name: str, verify: bool) -> int:
     """One runtime: what counts, what else is installed, where it comes from with all hashes (--json), what runs of it."""
-    here(app, "info", name)
+    done = there(app, "info", name, verify=verify)
+    if done is not None:
+        return done
     spec = catalog.find(name)
     found = _info(spec)
     if verify and found.get("lock"):

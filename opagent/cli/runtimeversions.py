@@ -10,7 +10,7 @@ import click
 
 from opagent.cli.app import App
 from opagent.cli.command import Command, pass_app
-from opagent.cli.runtimenames import INSTALLED, here
+from opagent.cli.runtimenames import INSTALLED, there
 from opagent.cli.words import bytes_short
 from opagent.errors import Conflict, NotFound, RuntimeInUse, Usage
 from opagent.packages import bundle, inuse, versions
@@ -18,28 +18,32 @@ from opagent.packages import bundle, inuse, versions
 _EXITS = (0, 1, 2, 4)
 
 
-@click.command(cls=Command, example="opagent runtime rollback opencode", exits=_EXITS, only_here=True)
+@click.command(cls=Command, example="opagent runtime rollback echo-node", exits=_EXITS)
 @click.argument("name", metavar="NAME[@VERSION]", shell_complete=INSTALLED)
 @pass_app
-def rollback(app: App, name: str) -> None:
+def rollback(app: App, name: str) -> int:
     """Let the version count again that did before, or the one named. Nothing is fetched; what runs stays on its version."""
-    here(app, "rollback", name)
+    done = there(app, "rollback", name)
+    if done is not None:
+        return done
     name, version = _named(name)
     with versions.exclusive(name):
         was = versions.active(name)
         if was.pin:
             raise Conflict(f"{name} is pinned to {was.pin}", "", f"opagent runtime pin {name} --off")
         now = versions.activate(name, version or versions.previous(name))
-    _say(app, name, now, f"{name} {now.version} counts now, before it {was.version or 'none'}")
+    return _say(app, name, now, f"{name} {now.version} counts now, before it {was.version or 'none'}")
 
 
-@click.command(cls=Command, example="opagent runtime pin opencode@1.18.33", exits=_EXITS, only_here=True)
+@click.command(cls=Command, example="opagent runtime pin echo-node", exits=_EXITS)
 @click.argument("name", metavar="NAME[@VERSION]", shell_complete=INSTALLED)
 @click.option("--off", is_flag=True, help="Let it move again.")
 @pass_app
-def pin(app: App, name: str, off: bool) -> None:
+def pin(app: App, name: str, off: bool) -> int:
     """Keep a runtime on the version that counts, or on the one named: upgrade and rollback leave it there."""
-    here(app, "pin", name)
+    done = there(app, "pin", name, off=off)
+    if done is not None:
+        return done
     name, version = _named(name)
     with versions.exclusive(name):
         if off:
@@ -49,15 +53,17 @@ def pin(app: App, name: str, off: bool) -> None:
             if not chosen:
                 raise NotFound(f"no version of {name} counts", "", f"opagent runtime install {name}")
             now = versions.activate(name, chosen, pin=chosen)
-    _say(app, name, now, f"{name} stays at {now.version}" if now.pin else f"{name} {now.version} may be upgraded again")
+    return _say(app, name, now, f"{name} stays at {now.version}" if now.pin else f"{name} {now.version} may be upgraded again")
 
 
-@click.command(cls=Command, example="opagent runtime remove opencode@1.18.32", exits=_EXITS, only_here=True)
+@click.command(cls=Command, example="opagent runtime remove echo-node", exits=_EXITS)
 @click.argument("name", metavar="NAME[@VERSION]", shell_complete=INSTALLED)
 @pass_app
-def remove(app: App, name: str) -> None:
+def remove(app: App, name: str) -> int:
     """Take away one version, or all of a runtime. A version that runs, or that counts while others are there, stays."""
-    here(app, "remove", name)
+    done = there(app, "remove", name)
+    if done is not None:
+        return done
     name, version = _named(name)
     with versions.exclusive(name):
         versions.sweep()
@@ -72,18 +78,18 @@ def remove(app: App, name: str) -> None:
         for each in gone:
             versions.forget(name, each)
         now = versions.active(name)
-    _say(app, name, now, f"{name} {', '.join(gone)} is gone")
+    return _say(app, name, now, f"{name} {', '.join(gone)} is gone")
 
 
-@click.command(
-    "bundle", cls=Command, example="opagent runtime bundle opencode --output opencode.tar", exits=_EXITS, only_here=True
-)
+@click.command("bundle", cls=Command, example="opagent runtime bundle echo-node --output echo-node.tar", exits=_EXITS)
 @click.argument("name", metavar="NAME[@VERSION]", shell_complete=INSTALLED)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file; .tar.gz packs it.")
 @pass_app
-def bundle_(app: App, name: str, output: str) -> None:
+def bundle_(app: App, name: str, output: str) -> int:
     """Write a version into one file: `opagent runtime install ./FILE` installs it where there is no network."""
-    here(app, "bundle", name)
+    done = there(app, "bundle", name, output=output)
+    if done is not None:
+        return done
     name, version = _named(name)
     installed = versions.read(name, version or versions.active(name).version)
     path = Path(os.path.abspath(os.path.expanduser(output)))
@@ -92,9 +98,10 @@ def bundle_(app: App, name: str, output: str) -> None:
         app.out.result(
             {"name": name, "version": installed.version, "file": str(path), "bytes": size, "digest": installed.lock["digest"]}
         )
-        return
+        return 0
     app.out.data(f"{path}: {name} {installed.version}, {bytes_short(size)}")
     app.out.talk(f"there: opagent runtime install ./{path.name}   (digest {installed.lock['digest']})")
+    return 0
 
 
 def _named(word: str) -> tuple[str, str]:
@@ -116,9 +123,10 @@ def _unused(name: str, version: str) -> None:
         raise RuntimeInUse(f"{name} {version} runs, so it stays", why, "opagent ps -a")
 
 
-def _say(app: App, name: str, now: versions.Active, sentence: str) -> None:
+def _say(app: App, name: str, now: versions.Active, sentence: str) -> int:
     if app.out.json:
         row: dict[str, Any] = {"name": name, "version": now.version, "pin": now.pin, "before": list(now.before)}
         app.out.result({"runtime": row | {"versions": versions.of(name)}})
     else:
         app.out.data(sentence)
+    return 0

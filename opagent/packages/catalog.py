@@ -40,7 +40,8 @@ class Entry:
 
 def names() -> tuple[str, ...]:
     """Every name that `find` may know, sorted; no file is read."""
-    return tuple(entry.name for entry in entries())
+    found = {name for source, place in zip(SOURCES, paths.runtime_directories(), strict=True) for name in _folders(place, source)}
+    return tuple(sorted(found))
 
 
 def entries() -> tuple[Entry, ...]:
@@ -55,7 +56,7 @@ def entries() -> tuple[Entry, ...]:
 
 def _entry(name: str, folder: Path, source: str) -> Entry:
     """The entry of a folder. A description of the user's own gives way to what was installed by it."""
-    if source == "bundled" or (source == "installed" and not os.path.lexists(folder / versions.ACTIVE)):
+    if source == "bundled" or not os.path.lexists(versions.home(name) / versions.ACTIVE):
         return Entry(name, folder, source)
     usual = versions.active(name).version
     if not usual:
@@ -117,7 +118,7 @@ def no_version(name: str, wanted: str) -> RuntimeNotInstalled:
 
 
 def _offers(folder: Path, source: str) -> bool:
-    return os.path.lexists(folder / FILE) or (source == "installed" and bool(versions.active(folder.name).version))
+    return os.path.lexists(folder / FILE) or (source == "installed" and os.path.lexists(folder / versions.ACTIVE))
 
 
 def read(entry: Entry) -> RuntimeSpec:

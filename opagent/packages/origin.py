@@ -48,7 +48,7 @@ class Origin:
 
 
 def parse(word: str) -> tuple[str, str, Origin | None]:
-    """A name and a version of the catalogue, or an origin: `opencode@1.18`, `npm:x@1`, `pypi:x==1`, `git+https://...@REV`,
+    """A name and a version of the catalogue, or an origin: `NAME@1.18`, `npm:x@1`, `pypi:x==1`, `git+https://...@REV`,
     `https://...#sha256=...`, a directory, a file that `runtime bundle` made. Raises Usage."""
     scheme, colon, rest = word.partition(":")
     if colon and scheme in ("npm", "pypi", "pip"):

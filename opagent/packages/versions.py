@@ -161,14 +161,11 @@ def forget(name: str, version: str) -> None:
     """Takes one version away: out of sight by one rename, then file by file."""
     now = active(name)
     if now.version == version:
-        _write(name, Active("", tuple(each for each in now.before if each != version), ""))
-    else:
+        (home(name) / ACTIVE).unlink(missing_ok=True)
+    elif now.version:
         _write(name, replace(now, before=tuple(each for each in now.before if each != version)))
     with staging() as (place, _):
         os.rename(home(name) / version, place / "gone")
-    if not of(name):
-        with contextlib.suppress(OSError):
-            os.unlink(home(name) / ACTIVE)
 
 
 def publish(place: Path, name: str, version: str) -> Installed:
