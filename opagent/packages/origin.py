@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from opagent.errors import Usage
 
 KINDS = ("npm", "pip", "git", "archive", "path", "bundle")
-_NPM = re.compile(r"((?:@[a-z0-9._-]+/)?[a-z0-9._-]+)(?:@([A-Za-z0-9.+_^~-]+))?")
+_NPM = re.compile(r"((?:@[a-z0-9_][a-z0-9._-]*/)?[a-z0-9_][a-z0-9._-]*)(?:@([A-Za-z0-9.+_^~-]+))?")
 _PIP = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9,._-]+\])?)(?:(?:==|@)([A-Za-z0-9.+_!*-]+))?")
 _NAMED = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})(?:@([0-9A-Za-z][A-Za-z0-9.+_-]*|latest))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
