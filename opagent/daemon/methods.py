@@ -26,6 +26,7 @@ from opagent.daemon import (
     leaving,
     machines,
     mirroring,
+    packaging,
     reckoning,
     reports,
     trusting,
@@ -362,6 +363,7 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
 
 _ELSEWHERE = (  # what other modules have
     auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS | callmethods.METHODS
+    | packaging.METHODS
 )
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
