@@ -28,6 +28,7 @@ COMMANDS = {
     "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),
     "audit": ("audit", "audit", "what was done, by which rule, and whether the record is whole"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
+    "runtime": ("runtime", "runtime", "agent programs: install, upgrade, go back, remove"),
     "host": ("hosts", "host", "other machines"),
     "secrets": ("secrets", "secrets", "where your secrets are"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),
@@ -38,6 +39,7 @@ COMMANDS = {
 ALIASES = {
     "approval": "approvals",
     "hosts": "host",
+    "runtimes": "runtime",
     "conversation": "conversations",
     "log": "logs",
 }
