@@ -38,7 +38,10 @@ class Session:
         """Ask whether a tool may be used; waits as long as the person takes."""
         ident, reply = f"ask-{len(answers) + 1}", queue.Queue()
         answers[ident] = reply
-        options = [{"optionId": "yes", "name": "Allow", "kind": "allow_once"}, {"optionId": "no", "name": "Reject", "kind": "reject_once"}]
+        options = [
+            {"optionId": "yes", "name": "Allow", "kind": "allow_once"},
+            {"optionId": "no", "name": "Reject", "kind": "reject_once"},
+        ]
         params = {"sessionId": self.id, "toolCall": call, "options": options}
         send({"id": ident, "method": "session/request_permission", "params": params})
         outcome = (reply.get().get("result") or {}).get("outcome") or {}

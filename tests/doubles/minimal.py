@@ -17,7 +17,9 @@ def build(folder: Path) -> None:
     if (folder / "go.mod").exists():
         cache = {"GOCACHE": str(folder.parent / "go-cache"), "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
         argv = ["go", "build", "-o", "agent", "."]
-        done = subprocess.run(argv, cwd=folder, env={**os.environ, **cache}, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(
+            argv, cwd=folder, env={**os.environ, **cache}, capture_output=True, text=True, timeout=200, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 
