@@ -196,8 +196,8 @@ class Showing:
         counted, turn = round(told / script.INPUT), calls - before
         self.seen["usage"] = "reported"
         if self._modelled and which == "second" and turn > 1:
-            meanings = {1: "last_call", turn: "turn", calls: "session"}
-            self.seen["usage"] = meanings.get(counted, "reported")
+            counts = ((1, "last_call"), (turn, "turn"), (calls, "session"))  # some ask it in the background as well: up to
+            self.seen["usage"] = next((meaning for most, meaning in counts if counted <= most), "reported")
 
     def _stdio(self) -> list[dict[str, Any]]:
         args = ["-I", "-S", str(_STAGE), "marks", str(self._where.stage)]

@@ -41,7 +41,8 @@ class Chat:
     def read(self, body: dict[str, Any]) -> Asked:
         said = [Said(_text(each.get("content")), each["role"] == "tool") for each in body["messages"]]
         functions = [tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"]
-        return Asked(said, [Tool(each["name"], each.get("parameters") or {}) for each in functions])
+        form = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
+        return Asked(said, [Tool(each["name"], each.get("parameters") or {}) for each in functions], form)
 
     def events(self, reply: Reply, cost: tuple[int, int], pieces: list[str]) -> Iterator[Event]:
         yield self._chunk({"role": "assistant", "content": ""})
@@ -72,7 +73,7 @@ _HEAD = {"id": "chat-1", "created": 0, "model": MODEL}
 
 def _function(reply: Reply) -> dict[str, Any]:
     assert reply.tool is not None
-    return {"id": "call_1", "type": "function", "function": {"name": reply.tool.name, "arguments": reply.arguments}}
+    return {"id": f"call_{reply.ident}", "type": "function", "function": {"name": reply.tool.name, "arguments": reply.arguments}}
 
 
 def _chat_usage(cost: tuple[int, int]) -> dict[str, int]:
@@ -88,10 +89,13 @@ class Responses:
         for each in given:
             result = str(each.get("type", "")).endswith("_call_output")
             said.append(Said(_text(each.get("output") if result else each.get("content")), result))
-        return Asked(said, list(_tools(body.get("tools") or ())))
+        form = ((body.get("text") or {}).get("format") or {}).get("schema")
+        return Asked(said, list(_tools(body.get("tools") or ())), form)
 
     def events(self, reply: Reply, cost: tuple[int, int], pieces: list[str]) -> Iterator[Event]:
-        yield self._event("response.created", response={"id": "resp_1", "object": "response", "status": "in_progress"})
+        yield self._event(
+            "response.created", response={"id": f"resp_{reply.ident}", "object": "response", "status": "in_progress"}
+        )
         item = _item(reply, "")
         yield self._event("response.output_item.added", output_index=0, item=item)
         where = {"item_id": item["id"], "output_index": 0, "content_index": 0}
@@ -106,7 +110,7 @@ class Responses:
     def whole(self, reply: Reply, cost: tuple[int, int]) -> dict[str, Any]:
         details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
         usage = {"input_tokens": cost[0], "output_tokens": cost[1], "total_tokens": sum(cost), **details}
-        head = {"id": "resp_1", "object": "response", "created_at": 0, "status": "completed", "model": MODEL}
+        head = {"id": f"resp_{reply.ident}", "object": "response", "created_at": 0, "status": "completed", "model": MODEL}
         return {**head, "output": [_item(reply, reply.text)], "usage": usage}
 
 
@@ -123,8 +127,14 @@ def _tools(tools: Any) -> Iterator[Tool]:
 def _item(reply: Reply, text: str) -> dict[str, Any]:
     if reply.tool is None:
         content = [{"type": "output_text", "text": text, "annotations": []}]
-        return {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
-    call = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": reply.tool.name, "status": "completed"}
+        return {"id": f"msg_{reply.ident}", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    call = {
+        "id": f"fc_{reply.ident}",
+        "type": "function_call",
+        "call_id": f"call_{reply.ident}",
+        "name": reply.tool.name,
+        "status": "completed",
+    }
     return {**call, "arguments": reply.arguments, **({"namespace": reply.tool.group} if reply.tool.group else {})}
 
 
@@ -140,12 +150,12 @@ class Messages:
         return Asked(said, tools)
 
     def events(self, reply: Reply, cost: tuple[int, int], pieces: list[str]) -> Iterator[Event]:
-        start = {**self.whole(Reply(), cost), "content": [], "stop_reason": None}
+        start = {**self.whole(Reply(ident=reply.ident), cost), "content": [], "stop_reason": None}
         yield self._event("message_start", message=start)
         block: dict[str, Any] = {"type": "text", "text": ""}
         deltas: list[dict[str, Any]] = [{"type": "text_delta", "text": piece} for piece in pieces]
         if reply.tool:
-            block = {"type": "tool_use", "id": "toolu_1", "name": reply.tool.name, "input": {}}
+            block = {"type": "tool_use", "id": f"toolu_{reply.ident}", "name": reply.tool.name, "input": {}}
             deltas = [{"type": "input_json_delta", "partial_json": reply.arguments}]
         yield self._event("content_block_start", index=0, content_block=block)
         for delta in deltas:
@@ -161,14 +171,19 @@ class Messages:
     def whole(self, reply: Reply, cost: tuple[int, int]) -> dict[str, Any]:
         content: dict[str, Any] = {"type": "text", "text": reply.text}
         if reply.tool:
-            content = {"type": "tool_use", "id": "toolu_1", "name": reply.tool.name, "input": json.loads(reply.arguments)}
+            content = {
+                "type": "tool_use",
+                "id": f"toolu_{reply.ident}",
+                "name": reply.tool.name,
+                "input": json.loads(reply.arguments),
+            }
         usage = {
             "input_tokens": cost[0],
             "output_tokens": cost[1],
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
         }
-        head = {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL, "stop_sequence": None}
+        head = {"id": f"msg_{reply.ident}", "type": "message", "role": "assistant", "model": MODEL, "stop_sequence": None}
         return {**head, "content": [content], "stop_reason": "tool_use" if reply.tool else "end_turn", "usage": usage}
 
 
@@ -183,7 +198,8 @@ class Contents:
                 said.append(Said(json.dumps(part["functionResponse"]) if result else str(part.get("text", "")), result))
         named = [one for group in body.get("tools") or () for one in group.get("functionDeclarations") or ()]
         tools = [Tool(each["name"], each.get("parametersJsonSchema") or _small(each.get("parameters") or {})) for each in named]
-        return Asked(said, tools)
+        form = body.get("generationConfig") or {}
+        return Asked(said, tools, form.get("responseJsonSchema") or form.get("responseSchema"))
 
     def events(self, reply: Reply, cost: tuple[int, int], pieces: list[str]) -> Iterator[Event]:
         for piece in pieces:
@@ -191,7 +207,7 @@ class Contents:
                 "",
                 {"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": piece}]}}], "modelVersion": MODEL},
             )
-        yield "", self.whole(Reply(" ", reply.tool, reply.arguments), cost)
+        yield "", self.whole(Reply(" ", reply.tool, reply.arguments, ident=reply.ident), cost)
 
     def whole(self, reply: Reply, cost: tuple[int, int]) -> dict[str, Any]:
         part: dict[str, Any] = {"text": reply.text}

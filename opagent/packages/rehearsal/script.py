@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,7 @@ class Said:
 class Asked:
     messages: Sequence[Said]
     tools: Sequence[Tool]
+    form: Body | None = None  # the JSON Schema that the answer must fit
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -59,27 +61,34 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Text, or a call of a tool; `words` times, slowly, when it is more than one."""
+    """Text, or a call of a tool. `ident`: of the call, and of this answer; agents drop what they think they know."""
 
     text: str = ""
     tool: Tool | None = None
     arguments: str = ""
     slow: bool = False
+    ident: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
 
 def decide(asked: Asked) -> Reply:
     if not asked.tools:
-        return Reply("A short title")
-    last = max((place for place, said in enumerate(asked.messages) if ORDER in said.text and not said.result), default=-1)
-    if last < 0:
+        return Reply(json.dumps(_something(asked.form)) if asked.form else "A short title")
+    orders = [(place, _order(said.text)) for place, said in enumerate(asked.messages) if ORDER in said.text and not said.result]
+    if not orders:
         return Reply("hello")
-    verb, _, rest = asked.messages[last].text.rpartition(ORDER)[2].partition("\n")[0].strip().partition(" ")
+    order = orders[-1][1]
+    first = next(place for place, each in orders if each == order)  # some agents quote what the person said after each tool
+    verb, _, rest = order.partition(" ")
     if verb == "slow":
         return Reply("slow", slow=True)
-    results = [said.text for said in asked.messages[last:] if said.result]
+    results = [said.text for said in asked.messages[first:] if said.result]
     if verb in ("write", "run", "call") and not results:
         return _ordered(verb, rest.strip(), asked.tools)
-    return Reply("done: " + results[-1][:200] if results else "hello")
+    return Reply("done: " + results[-1][:200] if results and verb != "hello" else "hello")
+
+
+def _order(text: str) -> str:
+    return text.rpartition(ORDER)[2].partition("\n")[0].strip()
 
 
 def _ordered(verb: str, rest: str, tools: Sequence[Tool]) -> Reply:
@@ -130,4 +139,7 @@ def _something(wanted: Body) -> Any:
         return wanted["enum"][0]
     kind = wanted.get("type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
-    return {"boolean": False, "integer": 1, "number": 1, "array": [], "object": {}}.get(str(kind), "a probe")
+    names = wanted.get("properties")
+    if isinstance(names, dict):
+        return {name: _something(one) for name, one in names.items()}
+    return {"boolean": False, "integer": 1, "number": 1, "array": [], "object": {}}.get(str(kind).lower(), "a probe")

@@ -27,6 +27,9 @@ class Model(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self._journal, self._lock = journal, threading.Lock()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """An agent that breaks a connection off is no news: stderr is the agent's."""
+
     def note(self, **entry: Any) -> None:
         with self._lock, open(self._journal, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
