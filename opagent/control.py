@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "daemon/stop": ("when?: now|idle", "stopping (the reply comes before the end; idle: nothing runs, waits or is asked)"),
     "daemon/doctor": ("", "checks: [{name, ok: true|false|null, sentence, hint?}]"),
+    "runtime/run": ("words: [text] (of `opagent runtime`; asks nobody)", "status, stdout, stderr"),
     "workspace/open": (
         "path, agent?, environment?",
         "workspace, focus?, agent, role, runtime, argv, conversations, trust, level, enforcement, notices: [text]",

@@ -214,6 +214,8 @@ class RuntimeSpec:
     probe: Mapping[str, Any] = field(default_factory=dict)  # what a probe of it needs: env, files, say
     signin: str = ""
     source: str = ""  # "user", "installed" or "bundled"
+    bin: tuple[str, ...] = ()  # directories of its package with programs that go before those on PATH
+    origin: str = ""  # of an installed one: where its versions come from
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,7 +340,17 @@ def bundled_workspaces() -> Path:
 
 def runtime_directories() -> tuple[Path, ...]:
     """Where runtimes are looked for, first match wins: the user's own, installed packages, bundled ones."""
-    return (config() / "runtimes", data() / "runtimes", bundled_runtimes())
+    return (config() / "runtimes", installed_runtimes(), bundled_runtimes())
+
+
+def installed_runtimes() -> Path:
+    """Holds a directory per runtime with its versions; the names that begin with a dot are work in progress."""
+    return data() / "runtimes"
+
+
+def runtime_registry() -> Path:
+    """The list of agents that was fetched last, in the form of the ACP registry; without it the one that comes with us counts."""
+    return data() / "registry.json"
 
 
 def editor_swaps() -> tuple[Path, ...]:

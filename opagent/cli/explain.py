@@ -127,7 +127,8 @@ def _launch(app: App, launch: Mapping[str, Any], sandbox: Mapping[str, Any]) -> 
         yield f"would run  {shlex.join(map(str, launch['argv']))}"
     yield f"in         {launch['directory']}"
     if launch.get("runtime"):
-        yield f"runtime    {launch['runtime']} ({home_short(str(launch.get('runtime_file', '')))})"
+        version = f" {launch['version']}" if launch.get("version") else ""
+        yield f"runtime    {launch['runtime']}{version} ({home_short(str(launch.get('runtime_file', '')))})"
     if launch.get("environment"):
         yield f"variables  {' '.join(launch['environment'])}"
     if network := launch.get("network"):

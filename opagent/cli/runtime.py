@@ -11,6 +11,13 @@ COMMANDS = {
     "list": ("runtimelist", "list_"),
     "new": ("runtimenew", "new"),
     "probe": ("runtimeprobe", "probe"),
+    "info": ("runtimelist", "info"),
+    "install": ("runtimeinstall", "install_"),
+    "upgrade": ("runtimeinstall", "upgrade"),
+    "rollback": ("runtimeversions", "rollback"),
+    "pin": ("runtimeversions", "pin"),
+    "remove": ("runtimeversions", "remove"),
+    "bundle": ("runtimeversions", "bundle_"),
 }
 
 

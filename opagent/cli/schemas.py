@@ -38,6 +38,10 @@ THINGS = {
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
             "since?: str, why?: str, journal?: str",
     "mirror": "directory: str, machine: str, path: str, connected: bool, files: int, waiting: [str], problems: [object]",
+    "runtime": "name: str, version: str, state: str, others: [str], pin: str, source: str, about: str",
+    "installed": "name: str, version: str, active: str, before: str, digest: str, origin: str, package: str, scripts: [str], "
+                 "skipped: [str], confined: str",
+    "counts": "name: str, version: str, pin: str, before: [str], versions: [str]",
     "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
@@ -59,6 +63,7 @@ THINGS = {
 _STARTED = "seq: int, host: str, conversation: str, type: str, path: str, workspace: object"
 _TOLD = "seq: int, host: str, conversation: str, type: str, journal: int, turn: str|null, at: str, body: object"
 _QUEUED = "conversation: str, type: str, turn: turn, place: int"
+_COUNTS = "runtime: counts"
 _STEERED = "turn: turn, how: str"
 _CONVERSATION = "conversation: conversation, saved?: str|null"
 
@@ -80,6 +85,15 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "host forget": ("forgotten: bool, report: any",),
     "host mirrors": ("mirrors: [mirror]",),
     "host unmirror": ("closed: bool, waiting: [str]",),
+    "runtime list": ("runtimes: [runtime]",),
+    "runtime info": ("name: str, title: str, about: str, version: str, source: str, package: str, command: [str], pin: str, "
+                     "before: [str], versions: [object], env: object, signin: str, lock?: object, problem?: str",),
+    "runtime install": ("runtime: installed",),
+    "runtime upgrade": ("runtimes: [installed]",),
+    "runtime rollback": (_COUNTS,),
+    "runtime pin": (_COUNTS,),
+    "runtime remove": (_COUNTS,),
+    "runtime bundle": ("name: str, version: str, file: str, bytes: int, digest: str",),
     "logs": ("process: str, path: str, text: str",),
     "stop": ("process: process",),
     "restart": ("process: process",),

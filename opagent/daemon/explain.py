@@ -188,7 +188,12 @@ def _launch(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     try:
         role = workspace.role_name(agent)
         spec = workspace.runtime(role)
-        said |= {"role": role, "runtime": spec.name, "runtime_file": os.path.join(spec.package, "runtime.yaml")}
+        said |= {
+            "role": role,
+            "runtime": spec.name,
+            "version": spec.version,
+            "runtime_file": os.path.join(spec.package, "runtime.yaml"),
+        }
         said["argv"] = list(workspace.argv(role))
         said["environment"] = sorted({*workspace.binding.capabilities.env, *spec.pass_env, *spec.env})
         said["network"] = wayout.shown(workspace, role)

@@ -136,7 +136,7 @@ class Workspace:
         """Raises NotTrusted when what would be started here needs trust that nobody gave."""
         role = self.role_name(agent)
         spec = self.runtime(role)
-        foreign = not self.loaded.runtimes.facts(spec.name).ours and self.trust is not Trust.ALLOWED
+        foreign = not self.loaded.runtimes.facts(self.runtime_name(role)).ours and self.trust is not Trust.ALLOWED
         if self.verdict.acts and not foreign:
             return
         reasons = [f"{file.path}: {', '.join(file.needs_trust)}" for file in self.loaded.facts.chain] + list(
@@ -222,7 +222,7 @@ class Workspace:
     def comes_with_us(self, role: str) -> bool:
         """Whether the role's whole program comes with OpAgent, so that it needs nothing of a client's environment."""
         try:
-            return self.loaded.runtimes.facts(self.runtime(role).name).ours
+            return self.loaded.runtimes.facts(self.runtime_name(role)).ours
         except OpAgentError:
             return True  # starting it says why not
 
