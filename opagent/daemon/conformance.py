@@ -92,7 +92,8 @@ class Line:
         deadline = asyncio.get_running_loop().time() + within
         while not turn.done() and (left := deadline - asyncio.get_running_loop().time()) > 0:
             question = asyncio.ensure_future(self._asked.get())
-            await asyncio.wait([turn, question], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            either: tuple[asyncio.Future[Any], ...] = (turn, question)
+            await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if not question.done():
                 question.cancel()
                 continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -30,8 +31,8 @@ from opagent.model import ProcessId, RuntimeSpec
 from opagent.packages import ability, catalog
 from opagent.packages.ability import Record
 from opagent.packages.rehearsal.script import PORT
-from opagent.process import environment, limits, probe
-from opagent.process.profile import HOME, Mount, Profile
+from opagent.process import environment, limits, probe, reaper
+from opagent.process.profile import HOME, Level, Mount, Profile
 from opagent.process.programs import Programs
 from opagent.process.sandbox import Bwrap
 from opagent.process.supervisor import Launch
@@ -141,10 +142,19 @@ async def prove(
         finally:
             await shown.close()
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    head = {"version": key.version, "digest": key.digest, "program": key.program, "at": at, "level": "strict"}
-    record = replace(shown.record(), **head)
+    record = replace(shown.record(), version=key.version, digest=key.digest, program=key.program, at=at, level=Level.STRICT.value)
     await asyncio.to_thread(ability.write, key, record)
     return record
+
+
+def prove_here(spec: RuntimeSpec, client: Mapping[str, str]) -> Record:
+    """The same from a program that is no daemon, such as an installation. Raises AgentFailed, RuntimeNotInstalled."""
+    argv = catalog.installed(spec, client.get("PATH", os.defpath), (), "{state}")
+    found = known(spec, argv)
+    if found is not None and not found.problem:
+        return found
+    reaper.become_subreaper()
+    return asyncio.run(prove(spec, argv, client, lambda: ProcessId("x" + secrets.token_hex(3))))
 
 
 def known(spec: RuntimeSpec, argv: tuple[str, ...]) -> Record | None:

@@ -323,7 +323,8 @@ class Showing:
             if not name:
                 self.notes.append("while a command of it ran, it lived on after the end of its input")
         if left.exists():
-            self.seen["left"] = tuple(json.loads(left.read_text("utf-8")))
+            found = {*self.seen.get("left", ()), *json.loads(left.read_text("utf-8"))}
+            self.seen["left"] = tuple(sorted(found))
         await self.line.close()
         self._line = None
 

@@ -148,16 +148,20 @@ class Workspace:
         chosen = f" --agent {agent}" if agent is not None and not self._bound else ""
         raise NotTrusted(f"{self.path} {state}", "; ".join(reasons), f"opagent trust {shlex.quote(self.path)}{chosen}")
 
+    def needs(self, role: str) -> tuple[str, ...]:
+        """Abilities that its runtime must have been seen to have."""
+        return load.role(self.binding, role, self.loaded.runtimes).needs
+
     def _require_abilities(self, agent: str) -> None:
         """Raises AbilityUnseen for what the binding needs and no probe of this version saw."""
-        if not (needs := load.role(self.binding, agent, self.loaded.runtimes).needs):
+        if not (needs := self.needs(agent)):
             return
         spec = self.runtime(agent)
         record = ability.read(ability.key(spec, self.argv(agent)))
         if lacking := ability.lacking(needs, record):
             seen = f"the probe of {record.at} did not see that" if record is not None else "this version of it was not probed"
             what = f"{spec.name} was not seen to do what the binding needs: {'; '.join(lacking)}"
-            raise AbilityUnseen(what, seen, f"opagent runtime probe {spec.name}")
+            raise AbilityUnseen(what, seen, f"opagent runtime probe {self.runtime_name(agent)}")
 
     # ---- launching -------------------------------------------------------------------------------------------------------
 

@@ -107,7 +107,9 @@ def read(wanted: Key) -> Record | None:
 
 def _record(said: Mapping[str, Any]) -> Record:
     known = {each.name for each in fields(Record)}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items() if name in known}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in said.items() if name in known
+    }
     return Record(**given)
 
 
