@@ -51,6 +51,7 @@ METHODS: dict[str, tuple[str, str]] = {
         "path, kind, request, agent?, environment?",
         "workspace, kind, request, effect, by_rule?, rule, enforcement, reason, layers: [{layer, effect|null, rule, counts}]",
     ),
+    "runtime/probe": ("name, environment?", "the record of what the runtime was seen to do, can: {need: bool}, lines, seconds"),
     "binding/create": ("path, agent?, template?", "binding (the file that was written)"),
     "trust/show": ("path, agent?, environment?", "path, state, digest, question: [lines], difference?"),
     "trust/grant": ("path, digest, agent?, environment?", "path, state"),

@@ -15,6 +15,7 @@
     |   +-- ApprovalNotFound         approval_not_found     4
     |   `-- ProcessNotFound          process_not_found      4
     +-- Denied                       denied                 5
+    |   +-- AbilityUnseen            ability_unseen         5
     |   +-- NotPrivate               not_private            5
     |   +-- WorkspaceRefused         workspace_refused      5
     |   `-- ScriptsRefused           scripts_refused        5
@@ -136,6 +137,12 @@ class Denied(OpAgentError):
     """A rule says no."""
 
     code, exit = "denied", 5
+
+
+class AbilityUnseen(Denied):
+    """A binding needs of its runtime what no probe of it has seen."""
+
+    code = "ability_unseen"
 
 
 class NotPrivate(Denied):

@@ -105,6 +105,7 @@ class Role:
     model: str | None = None
     mode: str | None = None
     instructions: str | None = None
+    needs: tuple[str, ...] = ()  # abilities that the runtime must have been seen to have: packages/ability.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,7 @@ class RuntimeSpec:
     timeouts: Mapping[str, float] = field(default_factory=dict)
     install: Mapping[str, Any] = field(default_factory=dict)
     sessions: Mapping[str, Any] = field(default_factory=dict)
+    probe: Mapping[str, Any] = field(default_factory=dict)  # what a probe of it needs: env, files, say
     signin: str = ""
     source: str = ""  # "user", "installed" or "bundled"
     bin: tuple[str, ...] = ()  # directories of its package with programs that go before those on PATH

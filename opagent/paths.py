@@ -287,6 +287,11 @@ def agent_log(process: str) -> Path:
     return state() / "logs" / f"{process}.log"
 
 
+def probes() -> Path:
+    """What runtimes were seen to do: a directory for each, a file for each of its versions; and where probes work meanwhile."""
+    return state() / "probes"
+
+
 def agent_state(workspace: str, runtime: str) -> Path:
     """The directory a runtime keeps its data in, one per workspace and runtime."""
     return state() / "agents" / f"{runtime}-{_digest(workspace)}"

@@ -11,6 +11,7 @@ from opagent.cli.app import App
 from opagent.cli.command import Command, pass_app
 from opagent.cli.runtimeconsent import Asking, progress
 from opagent.cli.runtimenames import RUNTIME, there
+from opagent.cli.runtimeprobe import proved
 from opagent.errors import Conflict, NotFound, Usage
 from opagent.packages import bundle, catalog, install, origin, registry, versions
 from opagent.packages.fetching import Tools
@@ -153,6 +154,8 @@ def _done(app: App, wanted: Wanted, allow_scripts: bool) -> versions.Installed:
 
 def _activated(app: App, installed: versions.Installed, pinned_stays: bool = False) -> str | None:
     """Lets it count from now on. The version that did before; None where a pin keeps it."""
+    if versions.active(installed.name).version != installed.version:
+        proved(app, installed.name, installed.version)
     with versions.exclusive(installed.name):
         now = versions.active(installed.name)
         if now.pin and now.pin != installed.version and pinned_stays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from opagent.cli.runtimenames import RUNTIME, there
 from opagent.cli.words import age, bytes_short, home_short
 from opagent.errors import OpAgentError
 from opagent.model import RuntimeSpec
-from opagent.packages import catalog, inuse, registry, versions
+from opagent.packages import ability, catalog, inuse, registry, versions
 from opagent.packages import install as making
 
 _COLUMNS = {"NAME": "name", "VERSION": "version", "STATE": "state", "OTHERS": "others", "ABOUT": "about"}
@@ -106,9 +107,19 @@ def _info(spec: RuntimeSpec) -> dict[str, Any]:
         "package": spec.package, "command": list(spec.command), "pin": now.pin, "before": list(now.before), "versions": rows,
         "env": dict(spec.env), "signin": spec.signin,
     }  # fmt: skip
+    if seen := _seen(spec):
+        found["seen"] = {"at": seen.at, "lines": [list(line) for line in ability.lines(seen)]}
     if spec.source == "installed" and spec.version in versions.of(spec.name):
         found["lock"] = versions.read(spec.name, spec.version).lock
     return found
+
+
+def _seen(spec: RuntimeSpec) -> ability.Record | None:
+    """What a probe of this version saw."""
+    try:
+        return ability.read(ability.key(spec, catalog.installed(spec, os.environ.get("PATH", os.defpath), (), "{state}")))
+    except OpAgentError:
+        return None
 
 
 def _print(app: App, found: dict[str, Any], verified: bool) -> None:
@@ -126,6 +137,9 @@ def _print(app: App, found: dict[str, Any], verified: bool) -> None:
             out.data(f"ran        {each}   ({'sandbox, no network' if lock['confined'] == 'strict' else 'NOT confined'})")
         for each in lock["skipped"]:
             out.data(f"not run    {each}")
+    if seen := found.get("seen"):
+        out.data(f"seen       {'; '.join(f'{what}: {word}' for what, word in seen['lines'] if word != 'not tried')}")
+        out.data(f"           probed {seen['at']}")
     out.data(f"pinned     {found['pin']}") if found["pin"] else None
     for each in found["versions"]:
         running = f"   runs: {', '.join(map(str, each['running']))}" if each["running"] else ""

@@ -93,6 +93,13 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "runtime list": ("runtimes: [runtime]",),
     "runtime info": ("name: str, title: str, about: str, version: str, source: str, package: str, command: [str], pin: str, "
                      "before: [str], versions: [object], env: object, signin: str, lock?: object, problem?: str",),
+    "runtime new": ("folder: str, files: [str], next: str",),
+    "runtime probe": ("runtime: str, version: str, digest: str, program: str, at: str, level: str, agent: str, "
+                      "protocol: int|null, ready_ms: int|null, asks: bool|null, keeps_to_no: bool|null, "
+                      "answers_while_asking: bool|null, cancel: bool|null, cancel_ms: int|null, works_after_cancel: bool|null, "
+                      "again: str, resume: bool|null, usage: str|null, context: bool|null, mcp: str|null, "
+                      "calls_mcp: bool|null, ends_at_eof: bool|null, ends_at_term: bool|null, left: any, notes: [str], "
+                      "problem: str, can: object, lines: [any], seconds: number",),
     "runtime install": ("runtime: installed",),
     "runtime upgrade": ("runtimes: [installed]",),
     "runtime rollback": (_COUNTS,),

@@ -169,6 +169,7 @@ def _spec(typed: dict[str, Any], package: Path, source: str) -> RuntimeSpec:
         timeouts={**DEFAULT_TIMEOUTS, **timeouts},
         install=install,
         sessions=typed.get("sessions", {}),
+        probe=typed.get("probe", {}),
         signin=typed.get("signin", ""),
         source=source,
     )
