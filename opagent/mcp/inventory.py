@@ -124,3 +124,8 @@ def _texts(value: Any) -> Iterable[str]:
     elif isinstance(value, list):
         for each in value:
             yield from _texts(each)
+
+
+def digest_of(tools: Iterable[Tool]) -> str:
+    """Of a whole list, whatever its order."""
+    return hashlib.sha256(canonical(sorted([tool.name, tool.digest] for tool in tools)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What comes out of a proxy between an agent and an MCP server (`proxy.py`): lines for either, and what has to be decided. Pure."""
+"""What comes out of a proxy between an agent and an MCP server: lines for either of them, and what has to be decided. Pure."""
 
 from __future__ import annotations
 

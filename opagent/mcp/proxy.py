@@ -6,8 +6,8 @@
     for out in proxy.from_agent(line):      # ToServer | ToAgent | Tools | Wanted | Answered | Withdrawn | Broken
         ...                                 # Tools is answered by `judged`, Wanted by `perform` or `refuse`
 
-The agent never speaks to the server itself: what stands in no table of `passing.py` is refused. Tools, resources and prompts pass;
-sampling, and whatever else a server may ask of an agent, does not. Both eras of the protocol pass, the one that begins with
+The agent never speaks to the server itself: what stands in no table of `passing.py` is refused. Tools, resources and prompts
+pass; sampling, and whatever else a server may ask of an agent, does not. Both eras of the protocol pass, the one that begins with
 `initialize` and the one whose requests each carry their version (2026-07-28).
 """
 
