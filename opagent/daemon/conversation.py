@@ -27,6 +27,7 @@ from opagent.daemon import (
     standing,
     stopping,
     turns,
+    wanting,
 )
 from opagent.daemon.aftermath import Aftermath
 from opagent.daemon.agent import Agent
@@ -199,6 +200,13 @@ class Conversation:
                 await reaching.ask(self, item)
             case inbox.ConnectGone(_, request):
                 await reaching.gone(self, request)
+            case inbox.Asks(_, request, question):
+                await wanting.ask(self, request, question)
+            case inbox.AsksNoMore(_, number):
+                await wanting.no_more(self, number)
+            case inbox.Tells(turn, drafts):
+                if self.current is not None and self.current.turn.id == turn:
+                    await self.append(list(drafts))
             case inbox.Cancel(turn, reason, done):
                 try:
                     await self._cancel(turn, reason, done)

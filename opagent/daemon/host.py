@@ -29,6 +29,7 @@ from opagent.daemon.conversation import Conversation
 from opagent.daemon.heads import Heads
 from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
+from opagent.daemon.lines import Lines
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
 from opagent.daemon.network import Network, Usage
@@ -72,7 +73,7 @@ class Host:
         self._tasks = tasks
         self._consumers: dict[ConversationId, asyncio.Task[None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        shared.network = Network(shared)
+        shared.network, shared.lines = Network(shared), Lines(shared)
         shared.network.metered = self._metered
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
@@ -157,6 +158,7 @@ class Host:
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
         await self.shared.network.close()
+        self.shared.lines.close()
         self.shared.ownership.release()
         await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)

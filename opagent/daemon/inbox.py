@@ -15,8 +15,9 @@ from opagent.errors import OpAgentError
 from opagent.model import Approval, Decision, ExitReport, Turn, TurnId
 
 if TYPE_CHECKING:
-    from opagent.daemon.asking import Pause
+    from opagent.daemon.asking import Pause, Question, Waiting
     from opagent.daemon.turns import Prompt
+    from opagent.store.events import Draft
 
 UNREAD = (
     2  # reads of an agent's stdout that may lie in the inbox; then its reader waits and reads more at once, and so does the agent
@@ -83,6 +84,31 @@ class ConnectGone:
 
     generation: int
     request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """A tool that the agent called through us has to be put to a person."""
+
+    generation: int
+    request: Waiting
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class AsksNoMore:
+    """Nobody waits any more for the answer to the question of that number."""
+
+    generation: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tells:
+    """Rows of the log about the turn, from outside the consumer; left out where it runs no longer."""
+
+    turn: TurnId
+    drafts: tuple[Draft, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +187,9 @@ Item: TypeAlias = (
     | Answered
     | Connects
     | ConnectGone
+    | Asks
+    | AsksNoMore
+    | Tells
     | Cancel
     | StopAgent
     | Project

@@ -8,7 +8,7 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opagent.daemon import aftercare, confinement, gestures, inbox, recording, standing, turns
+from opagent.daemon import aftercare, confinement, gestures, inbox, recording, standing, toolservers, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
@@ -56,8 +56,8 @@ async def start(c: Conversation) -> None:
     plan = await asyncio.to_thread(confinement.plan, c.workspace, speaker.agent)
     spec = c.workspace.runtime(speaker.agent)
     confined = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
-    launch = await c.shared.network.attach(c, confined.launch)
-    role = replace(role, model=role.model or await gestures.model(c) or None)
+    launch = await c.shared.lines.attach(c, await c.shared.network.attach(c, confined.launch))
+    role = replace(role, model=role.model or await gestures.model(c) or None, servers=toolservers.servers(c, launch))
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
     agent.git, agent.scripts = confined.git, confined.scripts
@@ -175,6 +175,7 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
     if agent is not None:
         agent.forget()
         c.shared.network.detach(agent.id)
+        c.shared.lines.detach(agent.id)
         c.shared.running.discard(agent)
         await asyncio.to_thread(aftercare.forget, agent)
         c.gone.append((agent, report))

@@ -169,12 +169,16 @@ class Network:
         if self._process is not None:
             await self._process.stop(stdin=1.0, term=0.0)
 
+    def _known(self, ident: ProcessId) -> bool:
+        """Whether an agent of this daemon has sockets."""
+        return ident in self._guests or ident in self._shared.lines
+
     # ---- the process -----------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
         """For ever: a proxy that ended is there again within a second."""
         failures = 0
-        await asyncio.to_thread(_sweep, paths.agent_sockets(""), set(self._guests))
+        await asyncio.to_thread(_sweep, paths.agent_sockets(""), self._known)
         while True:
             try:
                 await self._run()
@@ -267,8 +271,8 @@ class Network:
             self._shared.spawn(connecting.over(guest.conversation, wanted, said), "net.connect")
 
 
-def _sweep(folder: Path, known: set[ProcessId]) -> None:
+def _sweep(folder: Path, known: Callable[[ProcessId], bool]) -> None:
     """What an earlier daemon left when it was killed."""
     for left in folder.iterdir():
-        if left.name not in known:
+        if not known(ProcessId(left.name)):
             shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,30 @@
+"""The MCP servers that a session is told of: our own first, then what the binding names; starts none, the agent does.
+
+servers = toolservers.servers(c, launch)          # `mcpServers` of session/new, once the launch has its line
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from opagent.acp import messages
+from opagent.mcp.tools import SERVER
+
+if TYPE_CHECKING:
+    from opagent.daemon.conversation import Conversation
+    from opagent.process.supervisor import Launch
+
+
+def servers(c: Conversation, launch: Launch) -> tuple[messages.Body, ...]:
+    """In the form of ACP; argv as the agent sees its files."""
+    return (*_own(c, launch),)
+
+
+def _own(c: Conversation, launch: Launch) -> tuple[messages.Body, ...]:
+    argv = c.shared.lines.argv(launch.id, "mcp")
+    if not argv:
+        return ()
+    # some clients of MCP start a server with an environment of their own: its end must still be found by the marker
+    env = [{"name": name, "value": launch.env[name]} for name in ("OPAGENT_PROCESS", "PATH") if name in launch.env]
+    return ({"name": SERVER, "command": os.fspath(argv[0]), "args": list(argv[1:]), "env": env},)
