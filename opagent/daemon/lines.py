@@ -3,9 +3,9 @@
     launch = await shared.lines.attach(c, launch)     # before the spawn; `detach(ident)` after the end
     shared.lines.argv(ident, "mcp")                   # what the agent starts to come here
 
-In a box of mounts no other agent sees the socket. Where nothing holds an agent the token, which lies beside the socket in a file of
-mode 0600, tells agents apart as far as anything does there. At level landlock there is no line: to let an agent connect to it would
-let it connect to every socket of the user's that has a path. (Design: protocol.md 5, "agents' own connection".)
+In a box of mounts no other agent sees the socket. Where nothing holds an agent the token, which lies beside the socket in a file
+of mode 0600, tells agents apart as far as anything does there. At level landlock there is no line: to let an agent connect to it
+would let it connect to every socket of the user's that has a path. (Design: protocol.md 5, "agents' own connection".)
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 TOOLBOX = "/opt/opagent/toolbox.py"  # where an agent in a box of mounts finds it
 MOST_LINES = 16  # connections of one agent at a time
+OUTBOX_LIMIT = 64 * 2**20  # bytes that may wait for one that does not read
 _HELLO_LIMIT, _HELLO_WITHIN = 1024, 10.0  # bytes and seconds
 
 
@@ -48,7 +49,7 @@ class Speaker(Protocol):
     """One connection as its protocol understands it. Called in the order of the lines; it answers by `send` when it can."""
 
     def take(self, line: bytes) -> None:
-        """One whole line. Raises nothing."""
+        """One whole line. ConnectionError ends the connection; it raises nothing else."""
 
     def end(self) -> None:
         """The connection is over: nobody hears the answers that are still to come."""
@@ -76,6 +77,7 @@ class Lines:
         self._shared = shared
         self._lines: dict[ProcessId, Line] = {}
         self.speakers: dict[str, Callable[[Line, Send], Speaker]] = {}
+        self.named: Callable[[Line, Send, str], Speaker | None] = lambda line, send, name: None  # a server of the binding
         self.gone: Callable[[Line], Awaitable[None]] | None = None
 
     def __contains__(self, ident: object) -> bool:
@@ -138,12 +140,17 @@ class Lines:
         if not secrets.compare_digest(given.encode(), line.token.encode()):
             log.warning("%s: somebody came to its socket without its token", line.id)
             return None
-        make = self.speakers.get(str(said.get("speaks")))
+        word, _, name = str(said.get("speaks")).partition("/")
+        make = self.speakers.get(word)
 
         def send(data: bytes) -> None:
             if data and not writer.is_closing():
                 writer.write(data)
+                if writer.transport.get_write_buffer_size() > OUTBOX_LIMIT:  # it does not read
+                    writer.transport.abort()
 
+        if word == "server":
+            return self.named(line, send, name)
         return make(line, send) if make is not None else None
 
 

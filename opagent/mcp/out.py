@@ -49,12 +49,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How a call ended. `error`: in words, "" where it went well; `digest` and `size` of its result."""
+    """How a call ended. `error`: in words, "" where it went well; `digest`, `size`: of its result. `lost`: nobody knows."""
 
     number: int
     error: str = ""
     digest: str = ""
     size: int = 0
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

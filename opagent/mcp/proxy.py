@@ -155,7 +155,7 @@ class Proxy:
         assert self._listing is not None
         items, cursor = passing.page(result)
         if items is None:
-            return self._not_listed("it does not say its tools in a form that can be read")
+            return self.not_listed("it does not say its tools in a form that can be read")
         listing = self._listing
         listing.items += items
         listing.pages, listing.size = listing.pages + 1, listing.size + size
@@ -165,7 +165,8 @@ class Proxy:
         self._listing = None
         return [Tools(tuple(listing.items[:MOST_ITEMS]), more=cursor is not None or len(listing.items) > MOST_ITEMS)]
 
-    def _not_listed(self, why: str, code: int = FAILED) -> list[Out]:
+    def not_listed(self, why: str, code: int = FAILED) -> list[Out]:
+        """There is no list: whoever waits for it hears why."""
         self._listing, self._shown = None, None
         waiting, self._waiting = self._waiting, []
         return [_failure(each, code, f"{self.server}: {why}") for each in waiting]
@@ -207,10 +208,15 @@ class Proxy:
         return wanted
 
     def perform(self, number: int) -> tuple[int, list[Out]]:
-        """It may happen. The number under which its end comes; 0 where the agent does not want it any more."""
+        """It may happen. The number under which its end comes; 0 where it does not: the agent does not want it any more, or the
+        tool is not what was decided on, and then it is decided again."""
         if (found := self._wanted.pop(number, None)) is None:
             return 0, []
-        out = self._pass(found[0], call=True)
+        request, wanted = found
+        if wanted.tool is not None and (self._shown is None or self._shown.get(wanted.name) != wanted.tool):
+            self._waiting.append(request)
+            return 0, self._look(anew=False)
+        out = self._pass(request, call=True)
         return self._number, out
 
     def refuse(self, number: int, words: str) -> list[Out]:
@@ -225,7 +231,7 @@ class Proxy:
     def late(self, number: int, words: str) -> list[Out]:
         """The server does not answer in time."""
         if self._listing is not None and self._listing.number == number:
-            return self._not_listed(words)
+            return self.not_listed(words)
         if number == self._begun and number:
             return self.lost(words)
         if (asked := self._asked.pop(number, None)) is None:
@@ -235,7 +241,7 @@ class Proxy:
     def _ended(self, number: int, asked: _Asked, why: str) -> list[Out]:
         """A request of the agent will get no answer of the server."""
         told = [] if asked.silent else [_failure(asked.request, FAILED, f"{self.server}: {why}")]
-        return [*told, *([Answered(number, why)] if asked.call else [])]
+        return [*told, *([Answered(number, why, lost=True)] if asked.call else [])]
 
     # ---- from the server -------------------------------------------------------------------------------------------------
 
@@ -259,7 +265,7 @@ class Proxy:
             return self._came_back(message)
         if self._listing is not None and ident == self._listing.number:
             if isinstance(message, Failure):
-                return self._not_listed(message.message[:500], message.code)
+                return self.not_listed(message.message[:500], message.code)
             return self._listed(message.result, size)
         asked = self._asked.pop(ident, None)
         if asked is None:
@@ -309,7 +315,7 @@ class Proxy:
         """The server is gone: whoever waits for an answer of it hears so. What is not decided yet may still come."""
         asked, self._asked = self._asked, {}
         self._held, self._begun, self._shown = [], 0, None
-        found = self._not_listed(why)
+        found = self.not_listed(why)
         for number, each in asked.items():
             found += self._ended(number, each, why)
         return found

@@ -1,6 +1,6 @@
 """Beside an agent, in its box: `mcp` joins its MCP client to the daemon, other words are commands. Standard library only.
 
-    python -I -S toolbox.py DIRECTORY mcp
+    python -I -S toolbox.py DIRECTORY mcp [SERVER]
     python -I -S toolbox.py DIRECTORY call TO PROMPT
 
 DIRECTORY holds the agent's own socket and the token that says who speaks. Nothing here understands MCP: bytes go to and fro.
@@ -16,7 +16,7 @@ SOCKET, TOKEN = "tools.sock", "token"
 
 def main(directory: str, words: list[str]) -> int:
     if words[:1] == ["mcp"]:
-        return mcp(directory)
+        return mcp(directory, *words[1:2])
     return command(directory, words)
 
 
@@ -30,9 +30,10 @@ def dial(directory: str, speaks: str) -> socket.socket:
     return line
 
 
-def mcp(directory: str) -> int:
+def mcp(directory: str, server: str = "") -> int:
+    """Ours, or one that the binding names."""
     try:
-        line = dial(directory, "mcp")
+        line = dial(directory, f"server/{server}" if server else "mcp")
     except OSError as error:
         sys.stderr.write(f"opagent mcp: the daemon cannot be reached: {error.strerror}\n")
         return 1

@@ -1,4 +1,4 @@
-"""Rows of the tables `tool` and `tool_server`: which tools of MCP servers a person agreed to, and how they are now; decides nothing."""
+"""Rows of the tables `tool` and `tool_server`: which tools of MCP servers are agreed to, and how they are; decides nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _SELECT = f"select {_COLUMNS} from tool "  # noqa: S608  constants
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`agreed`: the digest that was agreed to, with its `content`; "" for none. `seen`, `now`: as the server said it last, "" once
-    it does not say it any more. `state`: of mcp/inventory.py. `by`: who agreed, "" for the first start."""
+    """`agreed`: the digest that was agreed to, with its `content`; "" for none. `seen`, `now`: as the server said it last, ""
+    when it does not say it any more. `state`: of mcp/inventory.py. `by`: who agreed, "" for the first start."""
 
     workspace: str
     server: str
