@@ -27,6 +27,7 @@ from opagent.daemon import (
     mirroring,
     reckoning,
     reports,
+    toolshown,
     trusting,
 )
 from opagent.daemon.params import Params, environment, maybe, number, place, placed, text, wanted
@@ -360,7 +361,7 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
 
 
 _ELSEWHERE = (  # what other modules have
-    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS
+    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS | toolshown.METHODS
 )
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,

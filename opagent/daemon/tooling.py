@@ -299,7 +299,7 @@ class Session:
         """In the conversation, once: what the agent does not get."""
         for each in fresh[:20]:
             text = f"The tool {self.name}/{each.tool.name} {_WORDS[each.state]}, and is hidden from the agent."
-            hint = f"opagent tools allow {self.name}/{each.tool.name} --dir {shlex.quote(self.workspace)}"
+            hint = f"opagent tools show {self.name}/{each.tool.name} -C {shlex.quote(self.workspace)}"
             body = {"severity": "warning", "hint": hint}
             self._c.post(inbox.Notes(self._c.generation, text, body))
         if more:

@@ -13,7 +13,11 @@ import sys
 from typing import Any
 
 Message = dict[str, Any]
-BEGIN = {"protocolVersion": "2025-11-25", "capabilities": {"sampling": {}, "elicitation": {}}, "clientInfo": {"name": "double", "version": "1"}}
+BEGIN = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {"sampling": {}, "elicitation": {}},
+    "clientInfo": {"name": "double", "version": "1"},
+}
 
 
 class Connection:

@@ -84,7 +84,14 @@ def main() -> None:
         method, ident, params = message.get("method"), message.get("id"), message.get("params", {})
         if method == "initialize":
             said = {"tools": {"listChanged": True}, "resources": {}, "sampling": {}}
-            say(id=ident, result={"protocolVersion": params["protocolVersion"], "capabilities": said, "serverInfo": {"name": "bad", "version": "1"}})
+            say(
+                id=ident,
+                result={
+                    "protocolVersion": params["protocolVersion"],
+                    "capabilities": said,
+                    "serverInfo": {"name": "bad", "version": "1"},
+                },
+            )
         elif method == "tools/list":
             say(id=ident, result={"tools": tools()})
         elif method == "tools/call":
