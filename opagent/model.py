@@ -141,6 +141,7 @@ class Capabilities:
     env: tuple[str, ...] = ()
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     max_depth: int = 2
+    within: tuple[Capabilities, ...] = ()  # those of the agents that called this one: it never has more than they
 
 
 @dataclass(frozen=True, slots=True)

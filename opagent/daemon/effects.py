@@ -39,7 +39,7 @@ _OUTLIVE = (AuditKind.EXEC_START, AuditKind.AGENT_SPAWN)  # that of a server of 
 _WORDS = {
     AuditKind.FS_WRITE: "a change of", AuditKind.FS_READ: "a look at", AuditKind.EXEC_START: "the command", AuditKind.NET_CONNECT:
     "a connection to", AuditKind.AGENT_SPAWN: "the start of the agent", AuditKind.MCP_CALL: "the call of the tool",
-    AuditKind.SECRET_USE: "the use of the secret",
+    AuditKind.SECRET_USE: "the use of the secret", AuditKind.CALL_START: "the call",
 }  # fmt: skip
 
 Also = Callable[[Any], None]
@@ -62,6 +62,7 @@ class Act:
     agent: str | None = None
     process: ProcessId | None = None
     call: str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)  # of a tree of calls
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -71,6 +72,8 @@ class Act:
         if decided is not None:
             decision = {"effect": decided.effect.word, "rule": decided.rule, "layer": decided.layer}
             said["decision"] = {**decision, "enforcement": decided.enforcement}
+        if self.trace:
+            said["trace"] = dict(self.trace)
         if self.approval is not None:
             said["decision"] = {**said.get("decision", {}), "approval": self.approval}
         return said

@@ -28,12 +28,14 @@ AGAIN = 2.0  # seconds until something is tried again that the store did not tak
 
 def outdated(c: Conversation, agent: Agent, turn: Turn) -> bool:
     """Whether a turn needs another process: another agent's, with another model, or with a session of its own."""
-    return bool(c.retold and not agent.fresh) or agent.stale or turn.agent != c.guest or c.model != c.file.subject.settings.model
+    bound = c.shared.calls.under(c.record.id, turn)
+    other = turn.agent != c.guest or (bound.capabilities, bound.strict) != (c.under.capabilities, c.under.strict)
+    return bool(c.retold and not agent.fresh) or agent.stale or other or c.model != c.file.subject.settings.model
 
 
 async def start_for(c: Conversation, turn: Turn) -> None:
     """Spawn the agent that takes this turn, unless it has to be waited for. Raises as `start`."""
-    c.guest = turn.agent
+    c.guest, c.under = turn.agent, c.shared.calls.under(c.record.id, turn)
     waits = c.workspace.path not in c.shared.environments and not c.workspace.comes_with_us(c.role)
     if c.stuck != (stuck := STUCK if waits else ""):
         c.stuck = stuck
@@ -50,7 +52,8 @@ async def start(c: Conversation) -> None:
     c.generation += 1
     await c.move(Happening.START)
     speaker = c.record if c.guest is None else replace(c.record, agent=c.guest, acp_session=None)
-    c.see(c.shared.look_again(speaker))  # the binding, and whether it may act, at this moment
+    found = c.shared.look_again(speaker)  # the binding, and whether it may act, at this moment
+    c.see(found.narrowed(c.under.capabilities, c.under.strict))
     ident = c.shared.new_process()
     launch, role = c.workspace.launch(ident, speaker)
     plan = await asyncio.to_thread(confinement.plan, c.workspace, speaker.agent)

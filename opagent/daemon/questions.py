@@ -241,6 +241,8 @@ async def _goes_on(c: Conversation, running: Running, agent: Agent, settled: App
     if not running.pending and c.process_state is ProcessState.WAITING:
         await c.move(Happening.ANSWERED)
     agent.last_heard = c.shared.clock()
+    if not running.pending:
+        c.shared.calls.waits(c, "")
     if running.account is not None and not running.pending:
         running.account.watch.go_on(c.shared.clock())
     draft = Draft(Kind.TURN_STATE, turn.id, {"state": turn.state.value, "message": turn.message, "delivered": settled})

@@ -27,6 +27,7 @@ from opagent.store.events import Draft, Journal, timestamp
 
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
+    from opagent.daemon.calling import Calls
     from opagent.daemon.conversation import Conversation as Actor
     from opagent.daemon.lines import Lines
     from opagent.daemon.network import Network
@@ -53,6 +54,7 @@ class Shared:
         self.network: Network  # of the host: it needs all that lies above
         self.lines: Lines  # as well
         self.tooling: Tooling
+        self.calls: Calls
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
         self.running: set[Agent] = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,10 @@ from opagent.daemon import census, confinement, keys, wayout
 from opagent.daemon.effects import Act
 from opagent.daemon.keys import Key
 from opagent.daemon.recording import digest
-from opagent.errors import NotFound, OpAgentError
+from opagent.errors import Denied, NotFound, OpAgentError
 from opagent.model import Decision, Effect, ProcessId, RuntimeSpec
-from opagent.process import environment
+from opagent.policy import address
+from opagent.process import environment, httptool
 from opagent.process.pins import beneath
 from opagent.process.profile import Level
 from opagent.process.supervisor import Launch, Process
@@ -38,7 +40,7 @@ STDIN_GRACE, TERM_GRACE = 1.0, 1.0  # seconds that a server has to end by itself
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An entry of `tools:`. `state`: the name under which it keeps what outlives it."""
+    """An entry of `tools:`."""
 
     name: str
     said: Mapping[str, Any]
@@ -46,7 +48,15 @@ class Server:
 
     @property
     def command(self) -> tuple[str, ...]:
-        return tuple(self.said.get("command", ()))
+        """Its own program; for one that is reached by HTTP ours, which speaks to it from a box."""
+        if "url" not in self.said:
+            return tuple(self.said["command"])
+        headers = [f"{name}: {value}" for name, value in self.said.get("headers", {}).items()]
+        return (sys.executable, "-I", "-S", httptool.__file__, self.url, *headers)
+
+    @property
+    def url(self) -> str:
+        return str(self.said.get("url", ""))
 
     @property
     def spec(self) -> RuntimeSpec:
@@ -77,7 +87,7 @@ async def start(c: Conversation, agent: Agent, name: str) -> Running:
     found, ident = server(c.workspace, name), c.shared.new_process()
     wanted = _keys(c.workspace, found)
     launch = await asyncio.to_thread(_launch, c, agent, found, ident)
-    launch = await c.shared.network.admit(c, launch, wanted, _way(launch, c.workspace))
+    launch = await c.shared.network.admit(c, launch, wanted, _way(launch, c.workspace, found))
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     act = _act(c, agent, found, launch)
     effect = await c.shared.effects.begin(act)
@@ -106,7 +116,18 @@ def _keys(workspace: Workspace, found: Server) -> list[Key]:
         if name not in given:
             why = f"no rule of can.secrets gives it; {found.origin}"
             raise NotFound(f"the tool {found.name} wants the secret {name}", why, "opagent explain")
-    return [given[name] for name in found.said.get("secrets", ())]
+    chosen = [given[name] for name in found.said.get("secrets", ())]
+    return [_put_in(key, found) for key in chosen] if found.url else chosen
+
+
+def _put_in(key: Key, found: Server) -> Key:
+    """The proxy puts it in, for the host of the address only. Raises Denied."""
+    tls, _, rest = found.url.partition("://")
+    place = address.authority(rest.partition("/")[0], 443 if tls == "https" else 80)
+    if (key.host, key.port) != place:
+        why = f"{key.origin} says that it is for {address.shown(key.host, key.port) if key.host else 'no host'}"
+        raise Denied(f"the secret {key.name} does not go to {address.shown(*place)}", why, "opagent explain")
+    return replace(key, variable=httptool.BASE, tls=tls == "https")
 
 
 def _launch(c: Conversation, agent: Agent, found: Server, ident: ProcessId) -> Launch:
@@ -148,9 +169,9 @@ def _found(launch: Launch) -> tuple[str, ...]:
     return (program, *launch.argv[1:])
 
 
-def _way(launch: Launch, workspace: Workspace) -> wayout.Way:
-    """It gets a way out where the binding, or the user, speaks of hosts at all."""
-    if not wayout.speaks_of_hosts(workspace):
+def _way(launch: Launch, workspace: Workspace, found: Server) -> wayout.Way:
+    """It gets a way out where it is one, or where the binding, or the user, speaks of hosts at all."""
+    if not found.url and not wayout.speaks_of_hosts(workspace):
         return wayout.Way.NONE
     return wayout.of(launch)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from opagent.mcp.server import Tool
+from opagent.mcp.server import Result, Tool
 
 SERVER = "opagent"
 INSTRUCTIONS = (
@@ -121,3 +122,42 @@ TOOLS = (
         _object(("shown",), shown=_text("the line")),
     ),
 )  # fmt: skip
+
+
+def said(name: str, result: Mapping[str, Any]) -> Result:
+    """The result of a tool as a model reads it, and as a program does."""
+    failed = name in _CALLS and result["outcome"] not in ("answer", "running")
+    return Result(_words(name, result), result, failed)
+
+
+_CALLS = ("agent_call", "agent_send", "agent_result")
+
+
+def _words(name: str, result: Mapping[str, Any]) -> str:
+    if name in _CALLS:
+        return _outcome(result)
+    match name:
+        case "agent_list":
+            rows = [f"- {each['to']} ({each['effect']}): {each['about']}" for each in result["agents"]]
+            return "\n".join(rows) or "There is no other agent here."
+        case "ask_person":
+            return str(result["answer"]) if result["answered"] else f"No answer: {result['why']}"
+        case "notes_read" if "notes" in result:
+            rows = [f"- {each['path']} ({each['size']} bytes, of {each['directory']})" for each in result["notes"]]
+            return "\n".join(rows) or "There are no notes yet."
+        case "notes_read":
+            return str(result["text"])
+        case "notes_write":
+            return f"{result['path']}: {result['size']} bytes."
+    return str(result.get("shown", "")) or "Done."
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    who = result.get("agent") or "the agent"
+    match result["outcome"]:
+        case "answer":
+            return str(result["text"])
+        case "running":
+            waits = f" It waits for a person to answer {result['waits_for']}." if result.get("waits_for") else ""
+            return f"{who} is at work on call {result['call']}.{waits} Fetch its answer with agent_result."
+    return f"{who}: {str(result['outcome']).replace('_', ' ')}: {result.get('text', '')}"
