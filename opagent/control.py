@@ -106,6 +106,18 @@ METHODS: dict[str, tuple[str, str]] = {
         "",
         "mirrors: [{directory, machine, path, connected, files, waiting: [path], problems: [{path, problem}]}]",
     ),
+    "call/start": (
+        "path (a directory), to (a role of it, or a directory seen from it), prompt, timeout? (s), environment?",
+        "call, outcome: running, agent, or elsewhere (HOST:DIR)",
+    ),
+    "call/result": (
+        "call, within? (s; then `running` is the answer)",
+        "call, outcome: running|answer|refused|failed|cancelled|timed_out|budget, text?, reason?, hint?, usage?, agent?, "
+        "conversation?, turn?, file?, waits_for? (an approval)",
+    ),
+    "call/stop": ("call", "as call/result"),
+    "notes/read": ("path (a directory), note? (a name), environment?", "path, directory, text; without a name notes: [note]"),
+    "notes/write": ("path (a directory), note, text, environment?", "path, directory, size"),
     "turn/start": (
         "conversation, text? (without: the draft of its file), request, agent?, steer?, environment?",
         "turn, place (0: starts now)",

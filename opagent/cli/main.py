@@ -15,6 +15,8 @@ COMMANDS = {
     "explain": ("explain", "explain", "every effective value, where it was written, how it is enforced"),
     "trust": ("trust", "trust", "let a binding act"),
     "send": ("send", "send", "give a running agent a turn"),
+    "call": ("call", "call", "give an agent one turn in a conversation of its own"),
+    "notes": ("notes", "notes", "what the agents of a directory share in Markdown"),
     "ps": ("ps", "ps", "agents here, and who waits for whom"),
     "logs": ("process", "logs", "what an agent wrote to stderr"),
     "stop": ("process", "stop", "stop an agent"),
@@ -33,6 +35,7 @@ COMMANDS = {
     "secrets": ("secrets", "secrets", "where your secrets are"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),
     "daemon": ("daemon", "daemon", "the per-user daemon"),
+    "mcp": ("mcp", "mcp", "an agent's tools, as an MCP server; for agents"),
     "schema": ("schema", "schema", "JSON Schemas of what --json prints"),
     "completion": ("completion", "completion", "a completion script for your shell"),
 }

@@ -38,6 +38,7 @@ THINGS = {
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
             "since?: str, why?: str, journal?: str",
     "mirror": "directory: str, machine: str, path: str, connected: bool, files: int, waiting: [str], problems: [object]",
+    "note": "path: str, directory: str, size: int",
     "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
@@ -77,6 +78,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
                 "layers: [word]"),
     "trust": ("path: str, state: str, digest: str, question: [str], difference?: str", "records: [record]"),
     "send": (_STARTED, _TOLD, _QUEUED, _STEERED),
+    "call": ("call: str, outcome: str, text?: str, reason?: str, hint?: str, usage?: object, agent?: str, conversation?: str, "
+             "turn?: str, file?: str, waits_for?: str",),
+    "notes read": ("notes: [note]", "path: str, directory: str, text: str"),
+    "notes write": ("path: str, directory: str, size: int",),
     "ps": ("processes: [process], hosts?: [asked]",),
     "host list": ("hosts: [host]",),
     "host add": ("host: host",),

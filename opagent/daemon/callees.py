@@ -37,9 +37,11 @@ async def conversation(host: Host, c: Conversation, found: Target, wanted: Wante
     if wanted.conversation:
         return _earlier(host, c, found, wanted.conversation)
     host.remember_for(found.workspace.path, c.workspace.path)
+    assert c.current is not None
+    named, turn = title(host, wanted.prompt), c.current.turn.id
     if found.spot.workspace != c.workspace.path:
-        return await host.create(found.workspace, found.spot.role, title(host, wanted.prompt), parent=_link(c.record, found))
-    return await _beneath(host, c.record, found, title(host, wanted.prompt))
+        return await host.create(found.workspace, found.spot.role, named, parent=f"{_link(c.record, found)}#{turn}")
+    return await _beneath(host, c.record, found, named, turn)
 
 
 def title(host: Host, prompt: str) -> str:
@@ -60,7 +62,7 @@ def _earlier(host: Host, c: Conversation, found: Target, word: str) -> Conversat
     return known
 
 
-async def _beneath(host: Host, caller: Record, found: Target, title: str) -> Conversation:
+async def _beneath(host: Host, caller: Record, found: Target, title: str, turn: TurnId) -> Conversation:
     """`conversations/STEM-OF-THE-CALLER/ROLE-1.md`."""
     host.mirrors.refuse(found.workspace.path)
     host.shared.ownership.take(found.workspace.path)
@@ -70,7 +72,7 @@ async def _beneath(host: Host, caller: Record, found: Target, title: str) -> Con
         ident, path = new_conversation(secrets.token_bytes(16)), str(folder / _name(found.spot.role, taken))
         record = Record(ident, found.workspace.path, path, found.spot.role, title, timestamp())
         made = Conversation(record, found.workspace, host.shared)
-        made.file.subject.parent = f"../{os.path.basename(caller.path)}"
+        made.file.subject.parent = f"../{os.path.basename(caller.path)}#{turn}"
         try:
             return await host.enter(made)
         except Conflict:

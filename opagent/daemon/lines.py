@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
@@ -91,11 +92,18 @@ class Lines:
         folder = paths.agent_sockets(launch.id)
         await asyncio.to_thread(_furnish, folder, token)
         opened, argv = await asyncio.to_thread(_inside, launch, c, folder)
+        await asyncio.to_thread(_command, folder, argv)
         line = self._lines[launch.id] = Line(launch.id, c, token, argv)
         connected = lambda reader, writer: self._connected(line, reader, writer)  # noqa: E731
         line.server = await asyncio.start_unix_server(connected, str(paths.agent_tools(launch.id)), limit=control.FRAME_LIMIT)
         os.chmod(paths.agent_tools(launch.id), 0o600)
-        return replace(opened, env={**opened.env, paths.TOOLS: _seen(opened, folder)})
+        seen = _seen(opened, folder)
+        return replace(opened, env={**opened.env, paths.TOOLS: seen, "PATH": f"{opened.env.get('PATH', '')}:{seen}"})
+
+    def variables(self, ident: ProcessId) -> dict[str, str]:
+        """For a command that the agent runs through us: with them it comes here, too."""
+        line = self._lines.get(ident)
+        return {paths.TOOLS: line.argv[-1]} if line is not None else {}
 
     def argv(self, ident: ProcessId, *words: str) -> tuple[str, ...]:
         """How the agent starts something that comes here; () for one without a line."""
@@ -171,6 +179,13 @@ def _furnish(folder: Path, token: str) -> None:
     fd = os.open(folder / toolbox.TOKEN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w", encoding="ascii") as file:
         file.write(token)
+
+
+def _command(folder: Path, argv: tuple[str, ...]) -> None:
+    """`opagent` for the agent's shell: calls, notes and questions; all else it has to leave to the person."""
+    fd = os.open(folder / "opagent", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\nexec {shlex.join(argv)} "$@"\n')
 
 
 def _seen(launch: Launch, folder: Path) -> str:

@@ -14,6 +14,7 @@ from opagent.binding import making
 from opagent.daemon import (
     answering,
     auditing,
+    callmethods,
     doctor,
     explain,
     fleet,
@@ -361,7 +362,8 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
 
 
 _ELSEWHERE = (  # what other modules have
-    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS | toolshown.METHODS
+    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS | callmethods.METHODS
+    | toolshown.METHODS
 )
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,

@@ -126,4 +126,19 @@ def call_many(turn: Turn, words: list[str]) -> Steps:
     turn.say("\n".join(text_of(answer) for answer in answers) + "\n")
 
 
-MODES: dict[str, Mode] = {"mcp": mcp, "call": call, "callmany": call_many}
+def run(turn: Turn, words: list[str]) -> Steps:
+    """`COMMAND ARGUMENT...`: runs a program beside itself, in its own box, and tells its output and exit status."""
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT)
+    try:
+        while child.poll() is None:
+            yield _LOOK
+    except Cancelled:
+        child.kill()
+        raise
+    finally:
+        output = child.communicate()[0].decode(errors="replace")
+    turn.say(f"{output}exit status {child.returncode}\n")
+
+
+MODES: dict[str, Mode] = {"mcp": mcp, "call": call, "callmany": call_many, "run": run}
