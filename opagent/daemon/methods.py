@@ -362,7 +362,12 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
 
 
 _ELSEWHERE = (  # what other modules have
-    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS | callmethods.METHODS
+    auditing.METHODS
+    | mirroring.METHODS
+    | machines.METHODS
+    | answering.METHODS
+    | reckoning.METHODS
+    | callmethods.METHODS
     | toolshown.METHODS
 )
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {

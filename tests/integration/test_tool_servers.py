@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from opagent.errors import Conflict
+from opagent.process import landlock
 from tests.doubles import runtimes
 from tests.doubles.patience import until
 from tests.integration.conftest import Talk
@@ -22,12 +23,13 @@ SERVER = [sys.executable, "-I", "-S", str(DOUBLES / "mcp_server.py")]
 class Tooled:
     """A directory whose agent has the server `box`."""
 
-    def __init__(self, talk: Talk, can: dict[str, Any] | None = None, **more: Any) -> None:
+    def __init__(self, talk: Talk, can: dict[str, Any] | None = None, level: str = "strict", **more: Any) -> None:
         self.talk, self.folder = talk, talk.directory
         runtimes.put("user", sys.executable, "-I", "-S", str(DOUBLES / "mcp_agent.py"))
         self.has(("echo", ""), ("fail", ""))
         tools = {"box": {"command": SERVER, **more}}
-        runtimes.bind(talk.client, talk.directory, "user", tools=tools, can={"mcp": {"allow": ["box/*"]}, **(can or {})})
+        rules = {"mcp": {"allow": ["box/*"]}, **(can or {})}
+        runtimes.bind(talk.client, talk.directory, "user", tools=tools, can=rules, sandbox={"level": level})
         self.conversation = talk.create("user")
 
     def has(self, *tools: tuple[str, str]) -> None:
@@ -294,3 +296,19 @@ def servers() -> list[int]:
     """Processes of the double that run."""
     found = psutil.process_iter(["cmdline", "status"])
     return [each.pid for each in found if each.info["cmdline"] == SERVER and each.info["status"] != "zombie"]
+
+
+def test_the_same_at_level_landlock(talk: Talk) -> None:
+    assert landlock.abi(), "the kernel of the gate has Landlock"
+    tooled = Tooled(talk, level="landlock")
+    tooled.has(("echo", ""), ("see", ""), ("crash", ""), ("environ", ""))
+    listed, said, see, crashed, again, environ = tooled.do(
+        LIST, call("echo", a="x" * 200_000), call("see", paths=["tools.json"]), call("crash"), call("echo", a=1), call("environ")
+    )
+    assert names(listed) == ["echo", "see", "crash", "environ"]
+    assert len(json.loads(words(said))["a"]) == 200_000 and json.loads(words(see)) == [True]
+    assert "oh no" in crashed["error"]["message"] and json.loads(words(again))["a"] == 1
+    assert json.loads(words(environ))["HOME"] != str(Path.home())
+    assert len(servers()) == 1
+    talk.client.request("process/stop", {"process": tooled.conversation["id"]})
+    assert not servers()
