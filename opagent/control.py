@@ -58,6 +58,14 @@ METHODS: dict[str, tuple[str, str]] = {
     "trust/deny": ("path", "path, state"),
     "trust/revoke": ("path", "path, state"),
     "trust/list": ("", "records: [{path, digest, state, at}]"),
+    "tool/list": (
+        "path, environment?",
+        "workspace, trust, servers: [{name, bound, started, origin, command?, url?, problem?, tools: [{name, state: "
+        "allowed|new|changed|invisible|gone|denied, effect, rule, enforcement, digest, agreed, by, at, description, "
+        "difference?}], reads: [{name, effect, rule, enforcement}]}]",
+    ),
+    "tool/allow": ("path, tools: {server: {tool: digest}}, environment?", "workspace, allowed: [server/tool]"),
+    "tool/forget": ("path, server?, environment?", "workspace, forgotten (servers)"),
     "conversation/list": (
         "path?, all?, limit?, environment?",
         "conversations: [conversation + {turns, state, updated, exists, problem?, not_sent?}], or elsewhere (HOST:DIR)",

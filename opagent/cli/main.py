@@ -25,6 +25,7 @@ COMMANDS = {
     "approvals": ("approvals", "approvals", "what waits for your answer"),
     "allow": ("approvals", "allow", "say yes to an approval"),
     "deny": ("approvals", "deny", "say no to an approval"),
+    "tools": ("tools", "tools", "the MCP servers of a directory, and which of their tools agents get"),
     "usage": ("usage", "usage", "what agents used: turns, time, tokens, costs"),
     "budget": ("budget", "budget", "what may be used, what is left, and more of it"),
     "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),

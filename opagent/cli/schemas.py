@@ -48,6 +48,11 @@ THINGS = {
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
     "entry": "seq: int, at: str, kind: str, host: str, who: object, link: str, body: object|null, obj?: object, "
              "decision?: object, state?: str, ref?: int, error?: str, ms?: number, conversation?: str",
+    "server": "name: str, bound: bool, started: bool, origin: str, command?: [str], url?: str, problem?: str, tools: [tool], "
+              "reads: [read]",
+    "tool": "name: str, state: str, effect: str, rule: str, enforcement: str, digest: str, agreed: str, by: str, at: str, "
+            "description: str, difference?: [str]",
+    "read": "name: str, effect: str, rule: str, enforcement: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
     "file": "path: str, needs_trust: [any], trusted: bool",
     "value": "key: str, value: any, origin: str, enforcement?: str",
@@ -136,6 +141,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "secrets check": ("secrets: [secret]",),
     "secrets set": ("name: str",),
     "secrets forget": ("name: str",),
+    "tools list": ("workspace: str, trust: str, servers: [server]",),
+    "tools show": ("tool: tool",),
+    "tools allow": ("allowed: [str]",),
+    "tools forget": ("forgotten: int",),
     "doctor": ("checks: [check]",),
     "daemon start": ("pid: int, version: str, host: str",),
     "daemon status": ("pid: int, version: str, protocol: int, started: str, socket: str, database: str, clients: int, "

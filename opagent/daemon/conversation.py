@@ -200,8 +200,8 @@ class Conversation:
                 await questions.answered(self, approval)
             case inbox.Connects():
                 await reaching.ask(self, item)
-            case inbox.ConnectGone(_, request):
-                await reaching.gone(self, request)
+            case inbox.ConnectGone():
+                await reaching.gone(self, item)
             case inbox.Asks(_, request, question):
                 await wanting.ask(self, request, question)
             case inbox.AsksNoMore(_, number):
@@ -209,6 +209,8 @@ class Conversation:
             case inbox.Tells(turn, drafts):
                 if self.current is not None and self.current.turn.id == turn:
                     await self.append(list(drafts))
+            case inbox.Notes(_, text, body):
+                await self.note(text, body)
             case inbox.Cancel(turn, reason, done):
                 try:
                     await self._cancel(turn, reason, done)

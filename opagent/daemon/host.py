@@ -37,6 +37,7 @@ from opagent.daemon.mirror import Mirrors
 from opagent.daemon.network import Network, Usage
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
+from opagent.daemon.tooling import Tooling
 from opagent.daemon.watching import Watching
 from opagent.daemon.workspace import Workspace
 from opagent.document.names import file_name, new_conversation
@@ -78,6 +79,7 @@ class Host:
         shared.network, shared.lines = Network(shared), Lines(shared)
         shared.calls = self.calls = Calls(self)
         speaking.register(self, shared.lines)
+        shared.tooling = Tooling(shared)
         shared.network.metered = self._metered
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
@@ -161,6 +163,7 @@ class Host:
         await asyncio.gather(*self._consumers.values(), return_exceptions=True)
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
+        await self.shared.tooling.close()
         await self.shared.network.close()
         self.shared.lines.close()
         self.shared.ownership.release()

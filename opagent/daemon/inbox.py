@@ -7,12 +7,13 @@ consumer (`daemon/conversation.py`) takes them out and never waits for a person 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opagent.acp.connection import Incoming
 from opagent.errors import OpAgentError
-from opagent.model import Approval, Decision, ExitReport, Turn, TurnId
+from opagent.model import Approval, Decision, ExitReport, ProcessId, Turn, TurnId
 
 if TYPE_CHECKING:
     from opagent.daemon.asking import Pause, Question, Waiting
@@ -71,11 +72,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Connects:
-    """The agent wants to connect to `request` (`host:port`), and a person has to say whether it may."""
+    """The agent, or a server of its tools, wants to connect to `request` (`host:port`): a person has to say whether it may."""
 
     generation: int
     request: str
     decision: Decision
+    guest: ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class ConnectGone:
 
     generation: int
     request: str
+    guest: ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,15 @@ class Tells:
 
     turn: TurnId
     drafts: tuple[Draft, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """A note for the person, from outside the consumer, whether or not a turn runs."""
+
+    generation: int
+    text: str
+    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +202,7 @@ Item: TypeAlias = (
     | Asks
     | AsksNoMore
     | Tells
+    | Notes
     | Cancel
     | StopAgent
     | Project

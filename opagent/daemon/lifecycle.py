@@ -181,6 +181,7 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
         agent.forget()
         c.shared.network.detach(agent.id)
         c.shared.lines.detach(agent.id)
+        await c.shared.tooling.ended(agent.id)
         c.shared.running.discard(agent)
         await asyncio.to_thread(aftercare.forget, agent)
         c.gone.append((agent, report))

@@ -30,6 +30,7 @@ from opagent.daemon import (
     proving,
     reckoning,
     reports,
+    toolshown,
     trusting,
 )
 from opagent.daemon.params import Params, environment, maybe, number, place, placed, text, wanted
@@ -362,10 +363,11 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-_ELSEWHERE = (  # what other modules have
-    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS | callmethods.METHODS
-    | packaging.METHODS
-)
+_ELSEWHERE = {  # what other modules have
+    name: method
+    for module in (auditing, mirroring, machines, answering, reckoning, callmethods, packaging, toolshown)
+    for name, method in module.METHODS.items()
+}
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,

@@ -99,12 +99,14 @@ class Network:
 
         Raises NotFound, Denied (a secret), AgentFailed (no proxy).
         """
-        wanted = keys.keys(c.workspace, c.role)
+        return await self.admit(c, launch, keys.keys(c.workspace, c.role), wayout.way(launch, c.workspace, c.role))
+
+    async def admit(self, c: Conversation, launch: Launch, wanted: list[keys.Key], way: Way) -> Launch:
+        """The same for these secrets and this way: of a program that runs for the agent in a box of its own."""
         found = await keys.values(c.workspace, wanted)
         self._shared.known.keep({value: name for name, value in found.items()})
         by_proxy = {key.name: key for key in wanted if key.variable}
         env = {**launch.env, **{name: value for name, value in found.items() if name not in by_proxy}}
-        way = wayout.way(launch, c.workspace, c.role)
         if way is Way.NONE or (way is Way.OPEN and not by_proxy):
             return replace(launch, env=env)
         secret, token = keys.fingerprint_key(), keys.token()

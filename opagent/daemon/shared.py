@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from opagent.daemon.lines import Lines
     from opagent.daemon.network import Network
     from opagent.daemon.overgrown import Overgrown
+    from opagent.daemon.tooling import Tooling
     from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Shared:
         self.connects = 0  # questions about hosts so far
         self.network: Network  # of the host: it needs all that lies above
         self.lines: Lines  # as well
+        self.tooling: Tooling
         self.calls: Calls
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
