@@ -29,6 +29,7 @@ COMMANDS = {
     "audit": ("audit", "audit", "what was done, by which rule, and whether the record is whole"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
     "host": ("hosts", "host", "other machines"),
+    "acp": ("acp", "acp", "the agent of a directory for an editor, on stdin and stdout"),
     "secrets": ("secrets", "secrets", "where your secrets are"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),
     "daemon": ("daemon", "daemon", "the per-user daemon"),

@@ -15,6 +15,7 @@ from opagent.daemon import (
     answering,
     auditing,
     doctor,
+    editing,
     explain,
     fleet,
     forks,
@@ -360,7 +361,7 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
 
 
 _ELSEWHERE = (  # what other modules have
-    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS
+    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS | editing.METHODS
 )
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
