@@ -6,6 +6,7 @@ lose a turn over one of an agent's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ _BLOCKS = {
     "resource_link": "uri",
     "resource": "resource",
 }  # and what each must have
+_ANSWERED = ("current_mode_update", "config_option_update", "notice")  # of a history: the answer itself says how it is now
+_HEADING = re.compile(r"\A\s*## [^\n]*\n")
 _SAME = ("locations", "rawInput", "rawOutput")
 
 
@@ -167,12 +170,12 @@ class History:
         for turn, updates in self._turns.items():
             if turn not in self._gone:
                 yield from updates
-        yield from (update for kind, update in self._last.items() if kind != "notice")
+        yield from (update for kind, update in self._last.items() if kind not in _ANSWERED)
 
     def _document(self, body: Mapping[str, Any]) -> None:
         region, what = as_text(body.get("region")), body.get("what")
         turn = f"a{region[1:]}"
-        new = as_text(body.get("body"))
+        new = _HEADING.sub("", as_text(body.get("body"))).strip()
         if what == "deleted" or (what == "reverted" and not new):
             self._gone.add(turn)
         elif what == "restored":
