@@ -172,6 +172,7 @@ def _open(server: Server, asked: Asked, history: str, observes: bool = False, mo
         opening.notices += _not_started(asked.params)
         if history == "full":
             opening.history = History(session.shown)
+        client.unsubscribe(ident)  # what is on its way from before would count as seen
         opening.until = client.subscribe(ident, 0 if history == "full" else None)
         if history == "pending_only":
             for approval in client.request("approval/list", {"conversation": ident})["approvals"]:

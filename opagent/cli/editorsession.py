@@ -123,7 +123,9 @@ class Session:
     def take(self, event: Event) -> None:
         """One event of the conversation, in order."""
         opening = self.opening
-        if opening is not None and opening.history is not None and event.seq <= opening.until:
+        if opening is not None and opening.history is not None and opening.seen < opening.until:
+            if event.seq != opening.seen + 1:
+                return  # from before it was opened anew: it comes again, at its place
             self._remember(event, opening.history)
         elif event.kind is Kind.APPROVAL_ASKED:
             self._put(event.body)
