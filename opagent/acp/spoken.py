@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 from opagent.acp.messages import as_dict, as_text
 from opagent.errors import Usage
 
-_PLAIN = re.compile(r"[\w./+-]*[\w/]")
+_PLAIN = re.compile(r"(?:[^\W_]|[./+-]|(?<=[^\W_])_+(?=[^\W_]))*[^\W_]")  # `_` within a word is no emphasis
+_MARKUP = re.compile(r"([\\`*_&])")  # what Markdown would take for its own
 _BESIDE_A_WORD = re.compile(r"[\w@./+\-]\Z")  # no mention begins behind one of these
 _TICKS = re.compile(r"`{3,}")
 
@@ -83,12 +84,16 @@ def joined(found: Sequence[Piece], kept: Callable[[Image], str]) -> str:
             case File(path):
                 free = not isinstance(follows, str) or not follows or follows[0].isspace()
                 plain = bool(_PLAIN.fullmatch(path)) and free
-                text += (" " if _BESIDE_A_WORD.search(text) else "") + (f"@{path}" if plain else f'@"{path}"')
+                text += (" " if _BESIDE_A_WORD.search(text) else "") + _mention(path, plain)
             case Image():
                 text += f"{_own_line(text)}![image]({kept(piece)})\n"
             case Behind(more):
                 text += f"{_own_line(text)}{more}\n"
     return text.strip()
+
+
+def _mention(path: str, plain: bool) -> str:
+    return f"@{path}" if plain else '@"{}"'.format(_MARKUP.sub(r"\\\1", path))
 
 
 def _own_line(text: str) -> str:
