@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opagent.cli import apart
 from opagent.client import Client
-from opagent.errors import HostUnreachable, OpAgentError
+from opagent.errors import DaemonUnavailable, HostUnreachable, OpAgentError
 from opagent.model import Event
 
 PROGRAM = "acp"
@@ -29,6 +30,7 @@ class Line:
         self._outcome: Client | OpAgentError | None = None
         self._told: list[str] = []
         self._lost = False
+        self._local: Client | None = None
 
     def run(self, work: Work, failed: Failed) -> None:
         """Do it with the client, now or as soon as there is a connection. After a loss in the middle it is done again."""
@@ -41,13 +43,30 @@ class Line:
                     self._held.append((work, failed))
                     self._dial()
                     return
-                self.client = Client(PROGRAM)
-            work(self.client)
+                self.client = apart.client(PROGRAM)
+            self._work(work)
         except ConnectionError:
             self._held.append((work, failed))
             self.lost()
         except OpAgentError as error:
             failed(error)
+
+    def _work(self, work: Work) -> None:
+        """Once more where the daemon here has ended meanwhile."""
+        assert self.client is not None
+        try:
+            work(self.client)
+        except DaemonUnavailable:
+            if self.machine:
+                raise
+            self._again()
+            work(self.client)
+
+    def _again(self) -> None:
+        """Another daemon here, that goes on where the last one was."""
+        assert self.client is not None
+        apart.begin(PROGRAM)
+        self.client.renew()
 
     def next_event(self) -> Event | None:
         """One that is here already. Raises OpAgentError when this line is of no use any more."""
@@ -57,7 +76,11 @@ class Line:
             return self.client.next_event(0)
         except ConnectionError:
             self.lost()
-            return None
+        except DaemonUnavailable:
+            if self.machine:
+                raise
+            self._again()
+        return None
 
     def fileno(self) -> int | None:
         return self.client.fileno() if self.client is not None and self._dialing is None else None
@@ -91,6 +114,8 @@ class Line:
             self.client.close()
 
     def _dial(self) -> None:
+        if self.client is None:
+            self._local = apart.client(PROGRAM)  # here: the thread starts no process
         self._dialing = threading.Thread(target=self._connect, name=f"dial-{self.machine}", daemon=True)
         self._dialing.start()
 
@@ -109,7 +134,8 @@ class Line:
             return self.client
         from opagent.elsewhere import Elsewhere
 
-        client = Elsewhere(self.machine, Client(PROGRAM), None, self._phase, PROGRAM)
+        assert self._local is not None
+        client = Elsewhere(self.machine, self._local, None, self._phase, PROGRAM)
         client.returns = False
         return client
 

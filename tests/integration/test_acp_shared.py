@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from opagent.client import Client
 from opagent.process import tree
 from tests.doubles import runtimes
 from tests.doubles.acpeditor import AcpEditor, editor
@@ -263,6 +265,20 @@ def test_a_daemon_that_ends_in_the_middle(bound: Talk, how: str) -> None:
         assert "error" in answer or answer["result"]["stopReason"] == "cancelled", answer
         assert one.prompt("after")[0] == "echo: after"
         assert one.said("agent_message_chunk").count("echo: before") == 1
+
+
+def test_an_editor_that_ends_all_that_it_sees_below_its_agent(home: Path) -> None:
+    directory = home / "notes"
+    directory.mkdir()
+    (directory / ".agent.yaml").write_text("version: 1\nagent: echo\n")
+    with editor(cwd=directory) as one:  # there is no daemon yet
+        one.open()
+        one.prompt("hello")
+        assert psutil.Process(one.process.pid).children(recursive=True) == []
+        with Client("test") as client:
+            kill(client.request("daemon/status", {})["pid"])
+        assert one.prompt("again")[0] == "echo: again"
+        assert psutil.Process(one.process.pid).children(recursive=True) == []
 
 
 def test_a_daemon_that_ends_between_turns_is_not_noticed(bound: Talk) -> None:
