@@ -80,6 +80,24 @@ METHODS: dict[str, tuple[str, str]] = {
         "path (a directory or a conversation's file), environment?",
         "nothing; of what stands for something on another machine elsewhere (HOST:DIR), of a file also conversation (its id)",
     ),
+    "conversation/name": ("conversation, title (where it has none)", "title"),
+    "conversation/image": (
+        "conversation, type, data (base64)",
+        "path (of the file that keeps it, from that of the conversation)",
+    ),
+    "conversation/archive": (
+        "conversation, empty? (only if nobody said anything in it, and nobody else follows it)",
+        "archived, removed (its file, in which nothing stood), path",
+    ),
+    "agent/prepare": (
+        "conversation, environment?",
+        "state, sentence, session? (what it says of itself; else it comes as an event `agent_state`)",
+    ),
+    "agent/set": (
+        "conversation, method: session/set_mode|session/set_model|session/set_config_option, params, request",
+        "nothing; an event `agent_state` with `set`, the request, says what the agent made of it",
+    ),
+    "agent/facts": ("path", "session? (what the directory's agent said of itself when it was last started)"),
     "conversation/fork": ("conversation, turn?", "conversation"),
     "conversation/import": (
         "path, source (a conversation's file), name?, origin?, agent?, environment?",

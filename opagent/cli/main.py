@@ -33,6 +33,7 @@ COMMANDS = {
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
     "runtime": ("runtime", "runtime", "agent programs: install, upgrade, go back, remove"),
     "host": ("hosts", "host", "other machines"),
+    "acp": ("acp", "acp", "the agent of a directory for an editor, on stdin and stdout"),
     "secrets": ("secrets", "secrets", "where your secrets are"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),
     "daemon": ("daemon", "daemon", "the per-user daemon"),

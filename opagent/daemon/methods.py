@@ -16,6 +16,7 @@ from opagent.daemon import (
     auditing,
     callmethods,
     doctor,
+    editing,
     explain,
     fleet,
     forks,
@@ -365,7 +366,7 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
 
 _ELSEWHERE = {  # what other modules have
     name: method
-    for module in (auditing, mirroring, machines, answering, reckoning, callmethods, packaging, toolshown)
+    for module in (auditing, mirroring, machines, answering, reckoning, callmethods, editing, packaging, toolshown)
     for name, method in module.METHODS.items()
 }
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
