@@ -13,6 +13,7 @@ from opagent import control, paths
 from opagent.binding import making
 from opagent.daemon import (
     answering,
+    attended,
     auditing,
     doctor,
     explain,
@@ -55,7 +56,8 @@ async def daemon_status(host: Host, client: Client, params: Params) -> Result:
     return {
         "pid": os.getpid(), "version": host.greeting().version, "protocol": control.PROTOCOL, "started": host.started,
         "code": paths.code(), "runs": leaving.doing(host), "leaves": host.leaving.when_idle,
-        "socket": str(paths.socket()), "database": str(paths.database()), "clients": len(host.server.clients), **host.counts(),
+        "socket": str(paths.socket()), "database": str(paths.database()),
+        "clients": host.shared.attended.others(host.server.clients), **host.counts(),
     }  # fmt: skip
 
 
@@ -360,7 +362,7 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
 
 
 _ELSEWHERE = (  # what other modules have
-    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS
+    attended.METHODS | auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS
 )
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
