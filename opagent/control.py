@@ -177,9 +177,14 @@ METHODS: dict[str, tuple[str, str]] = {
         "by}]",
     ),
     "approval/forget": ("remembered: [id]", "forgotten: [remembered]"),
+    "person/attend": (
+        "lends?: {name: host:port} (secrets that this client's machine gives, for those hosts)",
+        "then a `waits` notification for each question, and `secret` {id, name, host, port, agent, workspace}",
+    ),
+    "person/secret": ("id (of what was asked), value? or why?", ""),
     "audit/why": (
-        "id (of an approval)",
-        "id, kind: approval, state, title, steps: [{at, what, text}]",
+        "id (of an approval, a remembered answer, a record), or a path",
+        "id, kind: approval|remembered|effect, state, title, steps: [{at, what, text}]",
     ),
     "usage/list": (
         "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon.approvals import Approvals
+from opagent.daemon.attended import Attended
 from opagent.daemon.documents import Documents
 from opagent.daemon.effects import Act, Effects
 from opagent.daemon.notifying import Notifier
@@ -47,6 +48,7 @@ class Shared:
         self.approvals = Approvals(self)
         self.notifier = Notifier(self)
         self.approvals.asked = self.notifier.tell
+        self.attended = Attended()
         self.accounts = Accounts(self)
         self.ownership = Ownership()
         self.known = Known()
