@@ -39,6 +39,8 @@ class Asking:
     allowed: bool
 
     def build(self) -> bool:
+        if self.allowed:
+            self.app.out.talk("source packages may be built: that is NOT confined")
         return self.allowed
 
     def scripts(self, needed: tuple[Script, ...], other: tuple[Script, ...]) -> tuple[Script, ...]:

@@ -144,7 +144,8 @@ def _done(app: App, wanted: Wanted, allow_scripts: bool) -> versions.Installed:
         if found := install.already(wanted):
             app.out.talk(f"{wanted.name} {found.version} is installed already")
             return found
-        progress(app, f"fetching {wanted.origin} ...")
+        how = "" if wanted.origin.kind == "path" else " (not confined; nothing of the package runs)"
+        progress(app, f"fetching {wanted.origin}{how} ...")
         tools = Tools(dict(os.environ), -1, app.settings.timeout or 3600.0)
         try:
             return install.install(wanted, tools, asking)

@@ -118,7 +118,14 @@ def at(origin: Origin, version: str) -> Origin:
     """The same, of another version. Raises Usage where its version is a hash or lies in a directory."""
     if origin.kind not in ("npm", "pip", "git"):
         raise _usage(f"{origin.identity} has one version", "what lies there now")
-    return replace(origin, version="" if version == "latest" else version)
+    if version != "latest":
+        return replace(origin, version=version)
+    return replace(origin, version="", also=tuple(_bare(each) for each in origin.also))
+
+
+def _bare(package: str) -> str:
+    """The name of an npm package without its version."""
+    return package[0] + package[1:].partition("@")[0]
 
 
 def _usage(what: str, why: str) -> Usage:

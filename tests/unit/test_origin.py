@@ -62,6 +62,8 @@ def test_any_word_is_an_origin_or_refused(word: str) -> None:
 
 def test_only_packages_and_repositories_have_other_versions() -> None:
     assert origin.at(Origin("npm", "x", "1"), "latest").version == ""
+    more = Origin("npm", "x", "1", also=("@a/b@1", "c@2", "d"))
+    assert origin.at(more, "latest").also == ("@a/b", "c", "d") and origin.at(more, "2").also == more.also
     assert origin.at(Origin("git", "https://host/x", "a"), "b").version == "b"
     for kind in ("archive", "path", "bundle"):
         with pytest.raises(Usage):
