@@ -67,7 +67,7 @@ def call(ident: Any, name: str, arguments: Message) -> None:
             say(id=ident, result=text(json.dumps(dict(os.environ))))
         case "see":
             say(id=ident, result=text(json.dumps([os.path.exists(path) for path in arguments["paths"]])))
-        case "write":
+        case "write" | "write_more" | "write_new":
             with open(arguments["path"], "a") as file:
                 file.write(arguments.get("text", "x"))
             say(id=ident, result=text("written"))

@@ -31,7 +31,8 @@ class Tooled:
         self.has(("echo", ""), ("fail", ""))
         tools = {"box": {"command": SERVER, **more}}
         rules = {"mcp": {"allow": ["box/*"]}, **(can or {})}
-        runtimes.bind(talk.client, talk.directory, "user", tools=tools, can=rules, sandbox={"level": level})
+        held = {} if level == "off" else {"sandbox": {"level": level}}  # that only the user's own configuration says
+        runtimes.bind(talk.client, talk.directory, "user", tools=tools, can=rules, **held)
         self.conversation = talk.create("user")
 
     def has(self, *tools: tuple[str, str]) -> None:
