@@ -60,7 +60,8 @@ METHODS: dict[str, tuple[str, str]] = {
     "trust/list": ("", "records: [{path, digest, state, at}]"),
     "tool/list": (
         "path, environment?",
-        "workspace, trust, servers: [{name, bound, started, origin, command?, url?, problem?, tools: [{name, state: "
+        "workspace, trust, servers: [{name, bound, started, origin, command?, url?, problem?, running: "
+        "[process], tools: [{name, state: "
         "allowed|new|changed|invisible|gone|denied, effect, rule, enforcement, digest, agreed, by, at, description, "
         "difference?}], reads: [{name, effect, rule, enforcement}]}]",
     ),

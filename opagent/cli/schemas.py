@@ -48,7 +48,8 @@ THINGS = {
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
     "entry": "seq: int, at: str, kind: str, host: str, who: object, link: str, body: object|null, obj?: object, "
              "decision?: object, state?: str, ref?: int, error?: str, ms?: number, conversation?: str",
-    "server": "name: str, bound: bool, started: bool, origin: str, command?: [str], url?: str, problem?: str, tools: [tool], "
+    "server": "name: str, bound: bool, started: bool, origin: str, command?: [str], url?: str, problem?: str, running: [str], "
+              "tools: [tool], "
               "reads: [read]",
     "tool": "name: str, state: str, effect: str, rule: str, enforcement: str, digest: str, agreed: str, by: str, at: str, "
             "description: str, difference?: [str]",

@@ -50,7 +50,8 @@ def _head(server: Mapping[str, Any]) -> str:
     state = "" if server["started"] else "   not started yet: its tools are not known"
     gone = "" if server["bound"] else "   the binding does not name it any more"
     problem = f"   {server['problem']}" if server.get("problem") else ""
-    return f"{server['name']}   {what}   {home_short(str(server['origin']))}{state}{gone}{problem}".rstrip()
+    runs = f"   runs as {', '.join(server['running'])}" if server["running"] else ""
+    return f"{server['name']}   {what}   {home_short(str(server['origin']))}{runs}{state}{gone}{problem}".rstrip()
 
 
 def _row(server: str, tool: Mapping[str, Any]) -> tuple[str, str, str, str, str]:

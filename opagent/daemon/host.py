@@ -23,6 +23,7 @@ from opagent.daemon import (
     reports,
     speaking,
     spending,
+    toolprocess,
     whereabouts,
 )
 from opagent.daemon.attending import Attending
@@ -353,6 +354,8 @@ class Host:
         try:
             conversation = self.by_process(word)
         except ProcessNotFound:
+            if toolprocess.logged(word):
+                return word
             return self.database.read(lambda db: process_rows.find(db, word)).id
         if conversation.agent is not None:
             return conversation.agent.id

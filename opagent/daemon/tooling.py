@@ -84,6 +84,11 @@ class Tooling:
             ends.append(each.over.wait())
         await asyncio.gather(*ends)
 
+    def running(self, workspace: str, name: str) -> list[ProcessId]:
+        """The processes of a server of a directory."""
+        found = [each.process for each in self.sessions if (each.workspace, each.name) == (workspace, name)]
+        return [ident for ident in found if ident is not None]
+
     def changed(self, workspace: str) -> None:
         """A person said something about the tools of a directory: what its agents see is another list now."""
         for each in self.sessions:
@@ -114,6 +119,10 @@ class Session:
 
     def _rule(self, name: str) -> Effect:
         return toolcalls.rule(self._c, self.name, name).effect
+
+    @property
+    def process(self) -> ProcessId | None:
+        return self._running.id if self._running is not None else None
 
     # ---- from other tasks --------------------------------------------------------------------------------------------------
 

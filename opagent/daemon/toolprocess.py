@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -107,6 +108,11 @@ async def stop(c: Conversation, running: Running) -> str:
     said = (report.stderr_tail.strip().splitlines() or [""])[-1][:300]
     await c.shared.effects.end(running.effect, running.act, State.DONE, {"code": report.code, "signal": report.signal})
     return report.sentence() + (f"; it said: {said}" if said else "")
+
+
+def logged(word: str) -> bool:
+    """Whether it is the id of a process whose words are kept: servers have no row in the table of agents."""
+    return bool(re.fullmatch(r"x[0-9a-z]{4,12}", word)) and paths.agent_log(word).exists()
 
 
 def _keys(workspace: Workspace, found: Server) -> list[Key]:

@@ -52,6 +52,7 @@ def _server(host: Host, workspace: Workspace, name: str, known: list[Row]) -> di
     told |= {key: list(said[key]) if isinstance(said[key], tuple) else said[key] for key in ("command", "url") if key in said}
     if problem := missing(workspace, name):
         told["problem"] = problem
+    told["running"] = host.shared.tooling.running(workspace.path, name)
     return {**told, "tools": [_tool(workspace, row) for row in known], "reads": [_read(workspace, name, read) for read in READS]}
 
 

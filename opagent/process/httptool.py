@@ -81,8 +81,9 @@ class Bridge:
         except urllib.error.HTTPError as error:
             why, body = f"HTTP {error.code} {error.reason}", error.read(LIMIT)
             if error.code == 404 and self._session:
-                self._say({"jsonrpc": "2.0", "id": ident, "error": {"code": -32000, "message": "the session is over"}})
-                os._exit(0)  # the next process begins another
+                sys.stderr.write("the session is over\n")
+                sys.stderr.flush()
+                os._exit(0)  # whoever waits hears of the end; the next process begins another session
             told = _json(body)
             if told is not None and "error" in told:
                 self._say({**told, "id": ident})

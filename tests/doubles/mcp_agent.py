@@ -1,7 +1,7 @@
 """An agent that uses the MCP servers it is given: the prompt is JSON, a list of steps; it says what came of each, as JSON.
 
 A step is {"server", "method", "params"} for a request, {"server", "raw"} for a line as it stands, {"server", "end": true} to end a
-connection, {"servers": true} for what it was given. "together": true does not wait for the answer before the next step.
+connection, {"servers": true} for what it was given, {"until": path} to wait for a file. "together": true does not wait for the answer before the next step.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 Message = dict[str, Any]
@@ -78,6 +79,11 @@ class Agent:
         for step in steps:
             if step.get("servers"):
                 found.append({"servers": sorted(self.entries)})
+                continue
+            if "until" in step:
+                while not os.path.exists(step["until"]):
+                    time.sleep(0.02)
+                found.append({})
                 continue
             connection = self.connection(step["server"])
             if step.get("end"):

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import urllib.request
 from typing import Any
 
 Message = dict[str, Any]
@@ -66,10 +67,16 @@ def call(ident: Any, name: str, arguments: Message) -> None:
             say(id=ident, result=text(json.dumps(dict(os.environ))))
         case "see":
             say(id=ident, result=text(json.dumps([os.path.exists(path) for path in arguments["paths"]])))
-        case "write":
+        case "write" | "write_more" | "write_new":
             with open(arguments["path"], "a") as file:
                 file.write(arguments.get("text", "x"))
             say(id=ident, result=text("written"))
+        case "get":
+            try:
+                with urllib.request.urlopen(arguments["url"], timeout=60) as answer:
+                    say(id=ident, result=text(f"{answer.status} {answer.read().decode()}"))
+            except OSError as error:
+                say(id=ident, result=text(f"failed: {error}"))
         case "pid":
             say(id=ident, result=text(str(os.getpid())))
         case "fail":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import psutil
 import pytest
 
 from opagent.errors import Conflict
-from opagent.process import landlock
+from opagent.process import landlock, tree
 from tests.doubles import runtimes
 from tests.doubles.patience import until
 from tests.integration.conftest import Talk
@@ -29,11 +31,13 @@ class Tooled:
         self.has(("echo", ""), ("fail", ""))
         tools = {"box": {"command": SERVER, **more}}
         rules = {"mcp": {"allow": ["box/*"]}, **(can or {})}
-        runtimes.bind(talk.client, talk.directory, "user", tools=tools, can=rules, sandbox={"level": level})
+        held = {} if level == "off" else {"sandbox": {"level": level}}  # that only the user's own configuration says
+        runtimes.bind(talk.client, talk.directory, "user", tools=tools, can=rules, **held)
         self.conversation = talk.create("user")
 
     def has(self, *tools: tuple[str, str]) -> None:
-        (self.folder / "tools.json").write_text(json.dumps(tools))
+        (self.folder / "tools.json.new").write_text(json.dumps(tools))
+        os.replace(self.folder / "tools.json.new", self.folder / "tools.json")  # a server may read it at any moment
 
     def start(self, *steps: dict[str, Any]) -> str:
         return str(self.talk.start(self.conversation, json.dumps(steps))["id"])
@@ -312,3 +316,66 @@ def test_the_same_at_level_landlock(talk: Talk) -> None:
     assert len(servers()) == 1
     talk.client.request("process/stop", {"process": tooled.conversation["id"]})
     assert not servers()
+
+
+def test_a_tool_that_changes_while_it_is_asked_about_is_not_called(talk: Talk) -> None:
+    """A yes counts for the tool as it was shown: the server swaps it between the question and the answer."""
+    tooled = Tooled(talk, can={"mcp": {"deny": ["box/fail"]}})
+    tooled.has(("write", "Write a note."))
+    turn = tooled.start({**call("write", path="made"), "together": True}, {"until": "go"}, LIST)
+    [waits] = until(talk.approvals)
+    tooled.has(("write", "Write anything anywhere."))
+    (tooled.folder / "go").touch()
+    until(lambda: any("hidden from the agent" in each for each in tooled.notes()))
+    talk.client.request("approval/answer", {"approval": waits["id"], "allow": True})
+    written, _, listed = tooled.answers(turn)
+    assert names(listed) == [] and "described otherwise" in words(written)
+    assert not (tooled.folder / "made").exists()
+    assert talk.client.request("audit/why", {"id": waits["id"]})["state"] == "void"
+    assert [each["state"] for each in recorded(talk, "mcp.call")] == ["pending", "failed"]
+
+
+def test_a_question_that_waits_goes_with_its_turn(talk: Talk) -> None:
+    tooled = Tooled(talk, can={"mcp": {"deny": ["box/fail"]}})
+    tooled.has(("write", ""))
+    turn = tooled.start(call("write", path="made"))
+    until(talk.approvals)
+    talk.client.request("turn/cancel", {"conversation": tooled.conversation["id"]})
+    until(lambda: not talk.approvals())
+    talk.client.request("process/stop", {"process": tooled.conversation["id"], "force": True})
+    assert talk.ended(tooled.conversation, turn)["state"] == "cancelled"
+    assert not (tooled.folder / "made").exists()
+    assert {each["state"] for each in recorded(talk, "mcp.call")} <= {"denied"}
+
+
+def test_a_daemon_that_is_killed_leaves_no_server_and_says_what_it_does_not_know(talk: Talk) -> None:
+    tooled = Tooled(talk)
+    tooled.has(("hang", ""))
+    tooled.start(call("hang"))
+    until(lambda: recorded(talk, "mcp.call"))
+    pid = talk.client.request("daemon/status", {})["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: tree.start_time(pid) is None)
+    talk.client.request("daemon/status", {})  # another one
+    until(lambda: not servers())
+    states = {each["seq"]: each["state"] for each in recorded(talk, "mcp.call")}
+    assert [*states.values()] == ["pending", "unknown"]
+    assert any("It is not known whether this happened" in each and "the call of the tool" in each for each in tooled.notes())
+
+
+def test_the_words_of_a_server_are_kept(talk: Talk) -> None:
+    tooled = Tooled(talk)
+    tooled.has(("crash", ""), ("pid", ""))
+    tooled.do(call("pid"))
+    [server] = talk.client.request("tool/list", {"path": str(tooled.folder)})["servers"]
+    [process] = server["running"]
+    tooled.do(call("crash"))
+    assert "oh no" in talk.client.request("process/logs", {"process": process})["text"]
+
+
+def test_an_agent_that_does_not_read_and_one_that_sends_too_much_are_cut_off(talk: Talk) -> None:
+    tooled = Tooled(talk)
+    pings = [{"server": "box", "method": "ping", "together": True}] * 80
+    answers = tooled.do(LIST, *pings)
+    assert sum("more than 64 requests" in str(each) for each in answers) >= 1
+    assert names(answers[0]) == ["echo", "fail"]
