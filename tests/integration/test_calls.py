@@ -311,3 +311,11 @@ def test_explain_says_that_calls_have_to_pass_us(talk: Talk) -> None:
     bind(talk)
     found = talk.client.request("binding/decide", {"path": str(talk.directory), "kind": "agents", "request": "helper"})
     assert (found["effect"], found["enforcement"]) == ("allow", "proxy")
+
+
+def test_the_librarian_of_a_directory_asks_another_agent(talk: Talk) -> None:
+    bind(talk, "version: 1\nagent: librarian\ncan: {agents: {allow: [echo]}}\n")
+    _, answer = said(talk, "/ask echo Look at intro.md.", "librarian")
+    assert answer == "echo: Look at intro.md.\n"
+    _, answer = said(talk, "/ask librarian hello", "librarian")
+    assert ("librarian gave no answer" in answer and "may not be called" in answer) or "circle" in answer

@@ -22,7 +22,9 @@ PEER = Path(__file__).resolve().parents[1] / "doubles/mcp_peer.py"
 
 def peer(mode: str, server: list[str], *calls: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     lines = "".join(json.dumps(call) + "\n" for call in calls)
-    done = subprocess.run([sys.executable, "-P", str(PEER), mode, *server], input=lines, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-P", str(PEER), mode, *server], input=lines, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
