@@ -147,6 +147,30 @@ def test_role_and_mode_of_the_binding(desk: Talk, model: Model) -> None:
     assert not (desk.directory / "b.md").exists()
 
 
+def test_it_edits_where_only_such_files_may_be_written(desk: Talk, model: Model) -> None:
+    roles = {"writer": {"runtime": "assistant", "mode": "auto"}}
+    can = {"write": {"allow": ["**/*.md"], "default": "deny"}}
+    runtimes.bind(desk.client, desk.directory, "writer", roles=roles, can=can, sandbox={"level": "strict"})
+    model.then(call("edit", path="a.md", old="two", new="2"), call("write", path="b.txt", text="x"), say("done"))
+    conversation = desk.create("writer")
+    assert desk.say(conversation, "change it")["state"] == "done"
+    assert (desk.directory / "a.md").read_text() == "one\n2\n"
+    assert "Read-only file system" in model.asked[-1].texts[-1]
+
+
+@pytest.mark.parametrize("name", ["writer", "coder", "reviewer", "researcher"])
+def test_a_template_is_a_binding_that_works(desk: Talk, model: Model, name: str) -> None:
+    directory = desk.directory.parent / name
+    assert opagent(desk.directory, "init", str(directory), "--template", name).returncode == 0
+    runtimes.trust(desk.client, directory)
+    done = opagent(directory, "open", ".", "-m", "hello")
+    assert done.returncode == 0, done.stderr
+    assert "you said: hello" in done.stdout
+    heading = (directory / f"{name.upper()}.md").read_text().splitlines()[0]
+    assert heading in model.asked[-1].system
+    assert ("write" in model.asked[-1].tools) == (name != "reviewer")
+
+
 def test_the_key_stays_with_the_proxy(talk: Talk, assistant: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guide: a key without the key."""
     libraries.lend(assistant)

@@ -66,6 +66,15 @@ def test_it_corrects_what_is_ticked_in_the_file(desk: Talk) -> None:
     assert (desk.directory / "README.md").read_text() == "# The guide\n"
 
 
+def test_it_corrects_where_only_such_files_may_be_written(desk: Talk) -> None:
+    """Rules of files are mounts of files: no other file can be put in their place."""
+    can = {"write": {"allow": ["**/*.md"], "default": "deny"}}
+    runtimes.bind(desk.client, desk.directory, "proofreader", can=can, sandbox={"level": "strict"})
+    done = opagent(desk.directory, "open", ".", "-m", "fix README.md")
+    assert done.returncode == 0, done.stderr  # the rule that lets it write answers its question
+    assert (desk.directory / "README.md").read_text() == "# The guide\n"
+
+
 def test_without_its_libraries_it_says_how_to_install(talk: Talk) -> None:
     runtimes.bind(talk.client, talk.directory, "proofreader")
     done = opagent(talk.directory, "open", ".", "-m", "check")

@@ -1,5 +1,6 @@
 """Files of the workspace: read, listed, written whole. Nothing outside the workspace, nothing through a link that leads out."""
 
+import errno
 import fnmatch
 import os
 import stat
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 
 MAX_BYTES = 2 << 20
 LISTED = 500
+# a directory that is read-only around a file that is not; a file that is a mount of its own
+ONLY_IN_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY)
 SKIPPED = {".git", ".hg", "node_modules", "__pycache__", ".venv"}
 
 
@@ -105,20 +108,34 @@ def write(path: str, before: str | None, after: str) -> None:
         if now != before:
             raise ToolFailed(f"{path} was changed meanwhile; read it again")
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.{os.getpid()}.tmp"
+        _replace(path, before is not None, after.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise ToolFailed("the text has signs that are no Unicode") from error
+    except OSError as error:
+        raise ToolFailed(f"{path}: {error.strerror}") from error
+
+
+def _replace(path: str, exists: bool, data: bytes) -> None:
+    """By a new file in the old one's place; where a sandbox lets only this file be written, in the file itself."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             with open(fd, "wb") as file:
-                file.write(after.encode("utf-8"))
+                file.write(data)
                 file.flush()
-                if before is not None:
+                if exists:
                     os.fchmod(fd, stat.S_IMODE(os.stat(path).st_mode))
                 os.fsync(fd)
             os.rename(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
-    except UnicodeEncodeError as error:
-        raise ToolFailed("the text has signs that are no Unicode") from error
     except OSError as error:
-        raise ToolFailed(f"{path}: {error.strerror}") from error
+        if not exists or error.errno not in ONLY_IN_PLACE:
+            raise
+        with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as file:
+            file.write(data)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,6 +1,7 @@
 """Which files are read, and their bytes as text and back. It follows no symbolic link and changes nothing but by `replace`."""
 
 import codecs
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathspec import GitIgnoreSpec
 SUFFIXES = (".md", ".markdown", ".mdown", ".txt", ".rst", ".adoc")
 PLAIN_NAMES = ("readme", "changelog", "contributing", "notes", "todo")  # without a suffix
 SKIPPED = {"node_modules", "__pycache__", "venv", "vendor", "target", "dist", "build"}
+# a directory that is read-only around a file that is not; a file that is a mount of its own
+ONLY_IN_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY)
 MAX_BYTES, MAX_FILES = 1 << 20, 2_000
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -137,19 +140,30 @@ def decode(path: str, data: bytes) -> Text:
 
 
 def replace(root: str, old: Text, data: bytes) -> None:
-    """Write a file whole, with its mode, only over the bytes that were read. Raises OSError, Passed when it changed meanwhile."""
+    """Write a file whole, with its mode, only over the bytes that were read; in the file itself where a sandbox lets only that be
+    written. Raises OSError, Passed when it changed meanwhile.
+    """
     full = os.path.join(root, old.path)
     if read(root, old.path).data != old.data:
         raise Passed("it was changed while the question was open; check again")
     temporary = f"{full}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with open(fd, "wb") as file:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(fd, stat.S_IMODE(os.stat(full).st_mode))
+                os.fsync(fd)
+            os.rename(temporary, full)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        if error.errno not in ONLY_IN_PLACE:
+            raise
+        with open(os.open(full, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as file:
             file.write(data)
+            file.truncate()
             file.flush()
-            os.fchmod(fd, stat.S_IMODE(os.stat(full).st_mode))
-            os.fsync(fd)
-        os.rename(temporary, full)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+            os.fsync(file.fileno())
