@@ -80,6 +80,7 @@ class Line:
             if self.machine:
                 raise
             self._again()
+            return self.client.next_event(0)  # some may have come while it was asked where it was
         return None
 
     def fileno(self) -> int | None:

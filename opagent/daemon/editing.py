@@ -68,13 +68,13 @@ async def agent_facts(host: Host, client: Client, params: Params) -> Result:
 
 
 async def conversation_name(host: Host, client: Client, params: Params) -> Result:
-    """A title for a conversation that has none."""
+    """A title for a conversation that has none. One that was put away because nothing had been said in it is there again."""
     host.refuse_agents(client)
     conversation, title = await host.found(wanted(params)), host.shared.known.hide(text(params, "title"))[:_TITLE]
 
     async def name(c: Conversation) -> None:
         if not c.record.title:
-            await _enter(c, title=title)
+            await _enter(c, title=title, state="open")
 
     await _do(conversation, name)
     return {"title": conversation.record.title}

@@ -178,8 +178,17 @@ def test_a_session_in_which_nothing_was_said_leaves_nothing(bound: Talk) -> None
         assert len(files(bound)) == 1
         one.call("session/close", sessionId=closed)
         assert files(bound) == []
-        one.begin(bound.directory)
+        left = one.begin(bound.directory)
     assert files(bound) == [] and conversations(bound) == []
+    with editor(cwd=bound.directory) as one:  # some make a session in one process and talk in another
+        one.initialize()
+        one.load(left)
+        assert one.prompt("hello")[0] == "echo: hello"
+    (found,) = conversations(bound)
+    assert found["id"] == left and "echo: hello" in bound.file(found, "echo: hello")
+    bound.client.request("conversation/archive", {"conversation": left})
+    for file in files(bound):
+        file.unlink()
     with editor(cwd=bound.directory) as one:  # but what a person typed into it stays
         one.open()
         (file,) = files(bound)
