@@ -27,8 +27,8 @@ RULE_WORDS = {
     "default": "allow, ask or deny: the answer where no pattern matches",
 }
 NAMED = {
-    "roles": "NAME", "tools": "NAME", "secrets": "NAME", "can.secrets": "VARIABLE", "env": "VARIABLE", "tools.NAME.headers": "HEADER",
-    "probe.env": "VARIABLE", "probe.files": "PATH", "lend": "MACHINE", "lend.MACHINE": "NAME",
+    "roles": "NAME", "tools": "NAME", "secrets": "NAME", "can.secrets": "VARIABLE", "env": "VARIABLE",
+    "tools.NAME.headers": "HEADER", "probe.env": "VARIABLE", "probe.files": "PATH", "lend": "MACHINE", "lend.MACHINE": "NAME",
 }  # fmt: skip
 
 BINDING_INTRO = """\
