@@ -156,7 +156,7 @@ def _spec(typed: dict[str, Any], package: Path, source: str) -> RuntimeSpec:
         package=str(package),
         title=typed.get("title", typed["name"]),
         about=typed.get("about", ""),
-        env=typed.get("env", {}),
+        env={name: value.replace("{package}", str(package)) for name, value in typed.get("env", {}).items()},
         pass_env=tuple(typed.get("pass_env", ())),
         model=typed.get("model", {}),
         network=tuple(typed.get("network", ())),
@@ -169,6 +169,7 @@ def _spec(typed: dict[str, Any], package: Path, source: str) -> RuntimeSpec:
         timeouts={**DEFAULT_TIMEOUTS, **timeouts},
         install=install,
         sessions=typed.get("sessions", {}),
+        probe=typed.get("probe", {}),
         signin=typed.get("signin", ""),
         source=source,
     )

@@ -63,7 +63,7 @@ def _allowed(kind: int, number: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """More was used than is allowed. `what`: the key of `limits:`; bytes, or a number of processes."""
+    """More was used than is allowed. `what`: the key of `limits:`; bytes, or a number of processes or ports."""
 
     what: str
     used: int
@@ -72,7 +72,7 @@ class Hit:
     def sentence(self, origin: str) -> str:
         """`origin`: where the limit was written."""
         used, allowed = (
-            (number(self.used), number(self.allowed)) if self.what == "processes" else map(size, (self.used, self.allowed))
+            map(size, (self.used, self.allowed)) if self.what not in _COUNTED else map(number, (self.used, self.allowed))
         )
         return f"{_SAID[self.what].format(used)}, and limits.{self.what} allows {allowed} ({origin})"
 
@@ -82,16 +82,20 @@ _SAID = {
     "processes": "it was {} processes at once",
     "tmp": "its home and temporary files took {}",
     "disk": "the directory grew by {} in this conversation",
+    "ports": "it listened on {} ports at once",
 }
+_COUNTED = ("processes", "ports")
 SLACK = 8  # processes of the sandbox itself, and such as end at this moment
 
 
-def over(memory: int, processes: int, limits: Limits) -> Hit | None:
+def over(memory: int, processes: int, ports: int, limits: Limits) -> Hit | None:
     """What a tree of this weight goes beyond, if anything."""
     if limits.memory and memory > limits.memory:
         return Hit("memory", memory, limits.memory)
     if limits.processes and processes > limits.processes + SLACK:
         return Hit("processes", processes, limits.processes)
+    if ports > limits.ports:
+        return Hit("ports", ports, limits.ports)
     return None
 
 
@@ -122,6 +126,6 @@ def applied(name: str, level: Level) -> str:
             return _HELD if level in _BOXED else _OPEN
         case "tmp":
             return {Level.STRICT: _HELD, Level.LANDLOCK: _WATCHED}.get(level, _OPEN)
-        case "disk":
+        case "disk" | "ports":
             return _WATCHED
     raise KeyError(name)

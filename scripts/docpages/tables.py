@@ -115,6 +115,8 @@ def files() -> str:
             "machine_socket": paths.run() / "hosts" / "HASH.sock",
             "agent_sockets": paths.agent_sockets("ID"),
             "agent_network": paths.agent_network("ID"),
+            "agent_tools": paths.agent_tools("ID"),
+            "probes": paths.probes(),
             "payload_cache": paths.payload_cache(),
             "python_archives": paths.python_archives(),
             "agent_state": paths.state() / "agents" / "RUNTIME-HASH",
@@ -126,7 +128,7 @@ def files() -> str:
         }
         folders = (
             *("agent_sockets", "agent_state", "agent_home", "agent_gits", "agent_git", "landlock_home"),
-            *("database_blobs", "local", "python_archives"),
+            *("database_blobs", "local", "python_archives", "probes"),
         )
         rows += [(code(_shown(shown[name])), "0700" if name in folders else "0600", what) for name, what in BESIDE.items()]
     return page(
