@@ -149,15 +149,6 @@ def test_its_limits_are_those_of_the_binding_and_cannot_be_raised(talk: Talk, no
     assert json.loads(said) == [[40, 40], [1 << 30, 1 << 30], [8 << 20, 8 << 20], [100, 100], [0, 0]]
 
 
-@pytest.mark.parametrize("level", ["strict", "landlock"])
-def test_others_come_first_where_the_processor_is_wanted(talk: Talk, notes: Path, level: str) -> None:
-    said = Hands(talk, sandbox={"level": level}).python(
-        "import os\nprint(os.getpriority(os.PRIO_PROCESS, 0))\n"
-        "try:\n    os.setpriority(os.PRIO_PROCESS, 0, 0); print('RAISED')\nexcept OSError as error: print(type(error).__name__)"
-    )
-    assert said == f"{max(limits.NICE, os.getpriority(os.PRIO_PROCESS, 0))}\nPermissionError\n"
-
-
 def test_it_has_no_descriptor_of_ours_and_small_files_of_the_system(talk: Talk, notes: Path) -> None:
     hands = Hands(talk)
     fds = hands.python(
