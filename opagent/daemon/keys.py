@@ -69,21 +69,26 @@ class Key:
 
 
 def keys(workspace: Workspace, role: str) -> list[Key]:
-    """Of the agent of a role; those that a rule does not deny. Raises NotFound, RuntimeInvalid."""
-    return list(_keys(workspace, workspace.runtime(role)))
+    """Of the agent of a role; those that a rule does not deny and that are not of its tools. Raises NotFound, RuntimeInvalid."""
+    spec = workspace.runtime(role)
+    others = {name for tool in workspace.binding.tools.values() for name in tool.get("secrets", ())} - {spec.model.get("key")}
+    found = (key for key in allowed(workspace) if key.name not in others)
+    return [_kept_from_it(key, spec, workspace) if _can_be_kept(key, spec) else key for key in found]
 
 
-def _keys(workspace: Workspace, spec: RuntimeSpec) -> Iterator[Key]:
+def _can_be_kept(key: Key, spec: RuntimeSpec) -> bool:
+    return bool(key.host and key.name == spec.model.get("key") and spec.model.get("base_url"))
+
+
+def allowed(workspace: Workspace) -> Iterator[Key]:
+    """Those of the binding that a rule does not deny, as whoever gets one would hold it."""
     binding = workspace.binding
     for name, said in binding.capabilities.secrets.items():
         if workspace.decide("secrets", name).effect is not Effect.ALLOW:
             continue
         host, port = address.authority(said["to"], 443) if "to" in said else ("", 0)
         origin = str(binding.origins.get(f"can.secrets.{name}", ""))
-        key = Key(name, own(workspace.loaded, said["from"]), said["from"], host, port, origin)
-        yield (
-            _kept_from_it(key, spec, workspace) if host and name == spec.model.get("key") and spec.model.get("base_url") else key
-        )
+        yield Key(name, own(workspace.loaded, said["from"]), said["from"], host, port, origin)
 
 
 def own(loaded: load.Loaded, source: str) -> str:

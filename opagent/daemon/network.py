@@ -99,12 +99,14 @@ class Network:
 
         Raises NotFound, Denied (a secret), AgentFailed (no proxy).
         """
-        wanted = keys.keys(c.workspace, c.role)
+        return await self.admit(c, launch, keys.keys(c.workspace, c.role), wayout.way(launch, c.workspace, c.role))
+
+    async def admit(self, c: Conversation, launch: Launch, wanted: list[keys.Key], way: Way) -> Launch:
+        """The same for these secrets and this way: of a program that runs for the agent in a box of its own."""
         found = await keys.values(c.workspace, wanted, self._shared.attended.lends)
         self._shared.known.keep({value: name for name, value in found.items() if value})
         by_proxy = {key.name: key for key in wanted if key.variable}
         env = {**launch.env, **{name: value for name, value in found.items() if name not in by_proxy}}
-        way = wayout.way(launch, c.workspace, c.role)
         if way is Way.NONE or (way is Way.OPEN and not by_proxy):
             return replace(launch, env=env)
         secret, token = keys.fingerprint_key(), keys.token()
@@ -169,12 +171,16 @@ class Network:
         if self._process is not None:
             await self._process.stop(stdin=1.0, term=0.0)
 
+    def _known(self, ident: ProcessId) -> bool:
+        """Whether an agent of this daemon has sockets."""
+        return ident in self._guests or ident in self._shared.lines
+
     # ---- the process -----------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
         """For ever: a proxy that ended is there again within a second."""
         failures = 0
-        await asyncio.to_thread(_sweep, paths.agent_sockets(""), set(self._guests))
+        await asyncio.to_thread(_sweep, paths.agent_sockets(""), self._known)
         while True:
             try:
                 await self._run()
@@ -282,8 +288,8 @@ class Network:
             self._shared.spawn(connecting.over(guest.conversation, wanted, said), "net.connect")
 
 
-def _sweep(folder: Path, known: set[ProcessId]) -> None:
+def _sweep(folder: Path, known: Callable[[ProcessId], bool]) -> None:
     """What an earlier daemon left when it was killed."""
     for left in folder.iterdir():
-        if left.name not in known:
+        if not known(ProcessId(left.name)):
             shutil.rmtree(left, ignore_errors=True)

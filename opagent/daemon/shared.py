@@ -28,9 +28,12 @@ from opagent.store.events import Draft, Journal, timestamp
 
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
+    from opagent.daemon.calling import Calls
     from opagent.daemon.conversation import Conversation as Actor
+    from opagent.daemon.lines import Lines
     from opagent.daemon.network import Network
     from opagent.daemon.overgrown import Overgrown
+    from opagent.daemon.tooling import Tooling
     from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,9 @@ class Shared:
         self.effects = Effects(journal, database, self.known)
         self.connects = 0  # questions about hosts so far
         self.network: Network  # of the host: it needs all that lies above
+        self.lines: Lines  # as well
+        self.tooling: Tooling
+        self.calls: Calls
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
         self.running: set[Agent] = set()

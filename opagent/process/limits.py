@@ -1,8 +1,9 @@
-"""What an agent may use of the machine: numbers of the binding, words for `prlimit`; watches nothing and kills nothing."""
+"""What an agent may use of the machine: numbers of the binding, how the kernel is told; watches nothing and kills nothing."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,27 @@ def prefix(limits: Limits, program: str) -> tuple[str, ...]:
         return ()
     wanted = {"nproc": limits.processes, "data": limits.memory, "fsize": limits.file, "nofile": limits.files}
     return (program, *(f"--{name}={number}" for name, number in wanted.items() if number), "--core=0")
+
+
+def put(pid: int, limits: Limits) -> None:
+    """Give a process that just started its limits, all but the number of processes: it hands them on. Raises OSError."""
+    wanted = {
+        resource.RLIMIT_DATA: limits.memory, resource.RLIMIT_FSIZE: limits.file, resource.RLIMIT_NOFILE: limits.files,
+    }  # fmt: skip
+    for kind, number in wanted.items():
+        if number:
+            resource.prlimit(pid, kind, (lowest := _allowed(kind, number), lowest))
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+
+
+def processes(limits: Limits) -> int:
+    return _allowed(resource.RLIMIT_NPROC, limits.processes)
+
+
+def _allowed(kind: int, number: int) -> int:
+    """Nobody but root has more than there was before."""
+    hard = resource.getrlimit(kind)[1]
+    return number if hard == resource.RLIM_INFINITY else min(number, hard)
 
 
 @dataclass(frozen=True, slots=True)
