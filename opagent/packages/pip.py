@@ -19,7 +19,7 @@ LIB, BIN, REPORT = "lib", "bin", ".report.json"
 _OPTIONS = ("--disable-pip-version-check", "--no-input", "--no-compile", "--quiet", "--no-warn-script-location")
 _ENTRY = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)\s*(?:\[.*\])?")
 _MINORS = range(12, 20)
-_OTHER_PYTHON = re.compile(r"different python version|Requires-Python", re.IGNORECASE)
+_OTHER_PYTHON = re.compile(r"different python|Requires-Python", re.IGNORECASE)
 _PROGRAM = re.compile(r"[A-Za-z0-9._+-]+")
 _STARTER = """#!{python} -I
 # Made by OpAgent: starts a program of the directory beside this one.
