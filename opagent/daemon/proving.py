@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 LONGEST = 150.0  # seconds of a whole probe
 _STAGE = Path(__file__).resolve().parents[1] / "packages" / "rehearsal" / "__main__.py"
+_MEMORY = 4 << 30  # some run times reserve more than they use, and crawl below that
 _URL = "{url}"
 
 
@@ -99,7 +100,7 @@ def launch(spec: RuntimeSpec, argv: tuple[str, ...], client: Mapping[str, str], 
     own += [Mount(str(folder), str(folder), writable=True) for folder in (where.stage, where.top / "state")]
     profile = Profile(
         workspace=str(where.work), programs=mounts, mounts=tuple(own),
-        nested=bool(spec.needs.get("nested")), limits=limits.of({}),
+        nested=bool(spec.needs.get("nested")), limits=limits.of({"memory": _MEMORY}),
     )  # fmt: skip
     files.private_directory(paths.agent_log(ident).parent)
     return Launch(ident, (*stage, *inside), str(where.work), given, paths.agent_log(ident), box=Bwrap(profile, able.program))
