@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,14 @@ from opagent.process.sandbox import Bwrap
 _LIMITS = Limits(processes=256, memory=0, file=0, files=4096, tmp=1 << 30, disk=0)
 
 
+def progress(app: App, text: str) -> None:
+    """What is being done, in a line that the next one takes the place of; "" wipes it. In a log it is a line."""
+    if sys.stderr.isatty():
+        app.out.status(text)
+    elif text:
+        app.out.talk(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """A person at a terminal; `allowed`: said beforehand."""
@@ -30,6 +39,8 @@ class Asking:
     allowed: bool
 
     def build(self) -> bool:
+        if self.allowed:
+            self.app.out.talk("source packages may be built: that is NOT confined")
         return self.allowed
 
     def scripts(self, needed: tuple[Script, ...], other: tuple[Script, ...]) -> tuple[Script, ...]:
@@ -38,7 +49,7 @@ class Asking:
             return (*needed, *other) if self.allowed else ()
         if not needed:
             return ()
-        self.app.out.end_line()
+        progress(self.app, "")
         where = "in the sandbox, without network" if probe.strict() else f"NOT confined: {probe.strict().why}"
         lines = "\n".join(f"  {each}" for each in needed)
         if self.app.settings.yes:
@@ -57,8 +68,7 @@ class Asking:
     def run(self, argv: list[str], package: Path, tools: Tools) -> str:
         """Confined where level strict works here. The level, or "none"."""
         able = probe.strict()
-        said = self.app.out
-        said.status(f"running the install scripts {'in the sandbox' if able else 'WITHOUT a sandbox: ' + able.why} ...")
+        progress(self.app, f"running the install scripts {'in the sandbox' if able else 'WITHOUT a sandbox: ' + able.why} ...")
         if not able:
             tools.run(argv, package)
             return "none"

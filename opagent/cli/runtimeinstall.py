@@ -9,7 +9,7 @@ import click
 
 from opagent.cli.app import App
 from opagent.cli.command import Command, pass_app
-from opagent.cli.runtimeconsent import Asking
+from opagent.cli.runtimeconsent import Asking, progress
 from opagent.cli.runtimenames import RUNTIME, there
 from opagent.cli.runtimeprobe import proved
 from opagent.errors import Conflict, NotFound, Usage
@@ -144,12 +144,13 @@ def _done(app: App, wanted: Wanted, allow_scripts: bool) -> versions.Installed:
         if found := install.already(wanted):
             app.out.talk(f"{wanted.name} {found.version} is installed already")
             return found
-        app.out.status(f"fetching {wanted.origin} ...")
+        how = "" if wanted.origin.kind == "path" else " (not confined; nothing of the package runs)"
+        progress(app, f"fetching {wanted.origin}{how} ...")
         tools = Tools(dict(os.environ), -1, app.settings.timeout or 3600.0)
         try:
             return install.install(wanted, tools, asking)
         finally:
-            app.out.end_line()
+            progress(app, "")
 
 
 def _activated(app: App, installed: versions.Installed, pinned_stays: bool = False) -> str | None:

@@ -261,7 +261,8 @@ def digest(spec: RuntimeSpec) -> str:
 
 
 def _installed_digest(spec: RuntimeSpec) -> str:
-    said = asdict(replace(spec, version="", package="", install={}, bin=()))
+    env = {name: value.replace(spec.package, "{package}") for name, value in spec.env.items()}
+    said = asdict(replace(spec, version="", package="", install={}, bin=(), env=env))
     return hashlib.sha256(b"opagent-installed/1\n" + json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

@@ -153,7 +153,7 @@ def _spec(typed: dict[str, Any], package: Path, source: str) -> RuntimeSpec:
         package=str(package),
         title=typed.get("title", typed["name"]),
         about=typed.get("about", ""),
-        env=typed.get("env", {}),
+        env={name: value.replace("{package}", str(package)) for name, value in typed.get("env", {}).items()},
         pass_env=tuple(typed.get("pass_env", ())),
         model=typed.get("model", {}),
         network=tuple(typed.get("network", ())),

@@ -160,7 +160,7 @@ def _copy(folder: Path, package: Path) -> None:
         target = package / each.name
         if each.name.startswith(".") or each.name in ("node_modules", "__pycache__") or target.exists():
             continue
-        shutil.copytree(each, target, symlinks=True) if each.is_dir() else shutil.copy2(each, target, follow_symlinks=False)
+        tree.copy(each, target) if each.is_dir() else shutil.copy2(each, target, follow_symlinks=False)
 
 
 def _made(wanted: Wanted, fetched: Fetched, package: Path) -> str:

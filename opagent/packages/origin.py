@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from opagent.errors import Usage
 
 KINDS = ("npm", "pip", "git", "archive", "path", "bundle")
-_NPM = re.compile(r"((?:@[a-z0-9._-]+/)?[a-z0-9._-]+)(?:@([A-Za-z0-9.+_^~-]+))?")
+_NPM = re.compile(r"((?:@[a-z0-9_][a-z0-9._-]*/)?[a-z0-9_][a-z0-9._-]*)(?:@([A-Za-z0-9.+_^~-]+))?")
 _PIP = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9,._-]+\])?)(?:(?:==|@)([A-Za-z0-9.+_!*-]+))?")
 _NAMED = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})(?:@([0-9A-Za-z][A-Za-z0-9.+_-]*|latest))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -118,7 +118,14 @@ def at(origin: Origin, version: str) -> Origin:
     """The same, of another version. Raises Usage where its version is a hash or lies in a directory."""
     if origin.kind not in ("npm", "pip", "git"):
         raise _usage(f"{origin.identity} has one version", "what lies there now")
-    return replace(origin, version="" if version == "latest" else version)
+    if version != "latest":
+        return replace(origin, version=version)
+    return replace(origin, version="", also=tuple(_bare(each) for each in origin.also))
+
+
+def _bare(package: str) -> str:
+    """The name of an npm package without its version."""
+    return package[0] + package[1:].partition("@")[0]
 
 
 def _usage(what: str, why: str) -> Usage:

@@ -87,7 +87,8 @@ def convert(entry: Mapping[str, Any]) -> Origin:
             return _with(come, ways[kind], title, about)
     machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(os.uname().machine, os.uname().machine)
     system = f"{platform.system().lower()}-{machine}"
-    one = (ways.get("binary") or {}).get(system)
+    systems = ways.get("binary")
+    one = systems.get(system) if isinstance(systems, dict) else None
     if not isinstance(one, dict):
         raise InstallFailed(
             f"{entry['id']} is not made for this machine", f"there is nothing for {system}", "opagent runtime list --all"
@@ -104,9 +105,10 @@ def convert(entry: Mapping[str, Any]) -> Origin:
 
 def _with(come: Origin, way: Mapping[str, Any], title: str, about: str) -> Origin:
     words = [str(way["cmd"])] if way.get("cmd") else []
+    args = way.get("args")
     env = way.get("env") if isinstance(way.get("env"), dict) else {}
     kept = tuple((str(name), str(value)) for name, value in (env or {}).items() if _VARIABLE.fullmatch(str(name)))
-    run = (*words, *map(str, way.get("args") or ()))
+    run = (*words, *map(str, args if isinstance(args, list) else ()))
     return Origin(come.kind, come.place, come.version, run=run, env=kept, title=title, about=about)
 
 

@@ -54,7 +54,13 @@ def digest(root: str) -> tuple[str, int, int]:
 
 def copy(source: Path, target: Path) -> None:
     """The files of a folder, without what tools made in it; links are copied as links. Raises OSError."""
-    shutil.copytree(source, target, symlinks=True, ignore=lambda _, names: _NEVER_COPIED & set(names), dirs_exist_ok=True)
+    for directory, folders, names in os.walk(source, onerror=_raised):
+        folders[:] = sorted(set(folders) - _NEVER_COPIED)
+        place = target / os.path.relpath(directory, source)
+        place.mkdir(exist_ok=True)
+        links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
+        for name in names + links:
+            shutil.copy2(os.path.join(directory, name), place / name, follow_symlinks=False)
 
 
 def leaving(root: Path) -> str | None:

@@ -10,6 +10,11 @@ FILES = {
     "state": ("0700", "The state directory: everything the daemon must remember. On this machine's own disk."),
     "database": ("0600", "The state database (SQLite): journal, conversations, turns, approvals, trust."),
     "daemon_log": ("0600", "The daemon's log."),
+    "installed_runtimes": (
+        "0700",
+        "One directory per installed runtime, with its [versions](../concepts/packages.md), and `.staging/`.",
+    ),
+    "runtime_registry": ("0600", "The list of agents that `opagent runtime list --registry URL` fetched last."),
     "audit_key": ("0600", "Seals the heads of the [record](../concepts/record.md). Made once."),
     "client_log": ("0600", "Traces of bugs of the command line."),
     "chat_history": ("0600", "What you typed in chats, for the arrow keys."),
