@@ -119,13 +119,14 @@ def files() -> str:
             "python_archives": paths.python_archives(),
             "agent_state": paths.state() / "agents" / "RUNTIME-HASH",
             "agent_home": paths.state() / "agents" / "RUNTIME-HASH" / "home",
+            "probes": paths.probes(),
             "agent_gits": paths.agent_gits(),
             "agent_git": paths.agent_git("ID"),
             "landlock_home": paths.landlock_home("ID"),
             "sandbox_probe": paths.sandbox_probe(),
         }
         folders = (
-            *("agent_sockets", "agent_state", "agent_home", "agent_gits", "agent_git", "landlock_home"),
+            *("agent_sockets", "agent_state", "agent_home", "probes", "agent_gits", "agent_git", "landlock_home"),
             *("database_blobs", "local", "python_archives"),
         )
         rows += [(code(_shown(shown[name])), "0700" if name in folders else "0600", what) for name, what in BESIDE.items()]

@@ -53,6 +53,7 @@ BESIDE = {
     "agent_log": "What one process wrote to stderr; `opagent logs` shows it. Kept 7 days, the last 20 of a conversation longer.",
     "agent_state": "What a runtime keeps for one workspace.",
     "agent_home": "What it keeps of its home directory there: the directories that `state:` of its description names.",
+    "probes": "What runtimes were [seen to do](../concepts/probe.md): a directory for each, a file for each version.",
     "agent_gits": "The `.git` that each agent [sees](../concepts/sandbox.md#its-git). Emptied when a daemon starts.",
     "agent_git": "The one of a process.",
     "landlock_home": "The home directory of a program at level `landlock`.",
