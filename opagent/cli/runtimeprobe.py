@@ -13,7 +13,7 @@ from opagent.cli.runtimenames import RUNTIME
 from opagent.errors import AgentFailed, OpAgentError
 from opagent.packages import ability, catalog
 
-DEADLINE = 200.0  # seconds; a probe ends by itself before that
+DEADLINE = 300.0  # seconds; a probe ends by itself before that
 
 
 @click.command(cls=Command, example="opagent runtime probe echo", exits=(0, 1, 2, 3, 4, 10))

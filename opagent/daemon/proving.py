@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from opagent.daemon.host import Host
     from opagent.daemon.server import Client
 
-LONGEST = 150.0  # seconds of a whole probe
+LONGEST = 240.0  # seconds of a whole probe
 _STAGE = Path(__file__).resolve().parents[1] / "packages" / "rehearsal" / "__main__.py"
-_MEMORY = 4 << 30  # some run times reserve more than they use, and crawl below that
+_MEMORY = 8 << 30  # some run times reserve more than they use, and crawl below that
 _URL = "{url}"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opagent.daemon.proving import Place
 
 WORD = "marmalade"  # what it is told in one process and asked for in the next
-TURN, SESSION, CANCEL, ANSWER, EOF, TERM = 30.0, 40.0, 10.0, 5.0, 4.0, 4.0  # seconds
+TURN, SESSION, CANCEL, ANSWER, EOF, TERM = 60.0, 60.0, 10.0, 5.0, 4.0, 4.0  # seconds
 _STAGE = Path(script.__file__).with_name("__main__.py")
 _LAST = 300  # characters of what an agent wrote to stderr, for the sentence that says it failed
 
