@@ -38,6 +38,7 @@ from opagent.process.sandbox import Bwrap
 from opagent.process.supervisor import Launch
 
 if TYPE_CHECKING:
+    from opagent.daemon.consenting import Desk
     from opagent.daemon.host import Host
     from opagent.daemon.server import Client
 
@@ -156,6 +157,23 @@ def prove_here(spec: RuntimeSpec, client: Mapping[str, str]) -> Record:
         return found
     reaper.become_subreaper()
     return asyncio.run(prove(spec, argv, client, lambda: ProcessId("x" + secrets.token_hex(3))))
+
+
+def before_it_counts(desk: Desk, name: str, version: str) -> None:
+    """A version that was installed is probed. Raises AgentFailed where it does not even come up: then it does not count."""
+    desk.progress(f"probing {name} {version} ...")
+    try:
+        record = prove_here(catalog.find(f"{name}@{version}"), desk.env)
+    except OpAgentError as error:
+        desk.tell(f"not probed: {error}")
+        return
+    finally:
+        desk.progress("")
+    if record.protocol is None:
+        what = f"{name} {version} is installed and does not count: it did not come up when it was probed"
+        raise AgentFailed(what, record.problem, f"opagent runtime pin {name}@{version}")
+    seen = [need for need in ability.NEEDS if record.can(need)]
+    desk.tell(f"seen of {name}: {', '.join(seen) or 'that it comes up'}" + (f" ({record.problem})" if record.problem else ""))
 
 
 def known(spec: RuntimeSpec, argv: tuple[str, ...]) -> Record | None:
