@@ -29,6 +29,7 @@
     +-- AgentFailed                  agent_failed          10
     |   +-- AgentCrashed             agent_crashed         10
     |   +-- AgentStuck               agent_stuck           10
+    |   +-- SignInNeeded             sign_in_needed        10
     |   `-- CrashLoop                crash_loop            10
     +-- AlreadyDecided               already_decided        1
     +-- Conflict                     conflict               1
@@ -221,6 +222,12 @@ class AgentStuck(AgentFailed):
     """The agent neither reads nor answers within its deadline."""
 
     code = "agent_stuck"
+
+
+class SignInNeeded(AgentFailed):
+    """The agent wants an account."""
+
+    code = "sign_in_needed"
 
 
 class CrashLoop(AgentFailed):

@@ -142,6 +142,7 @@ class Capabilities:
     env: tuple[str, ...] = ()
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     max_depth: int = 2
+    within: tuple[Capabilities, ...] = ()  # those of the agents that called this one: it never has more than they
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,7 @@ class RuntimeSpec:
     model: Mapping[str, Any] = field(default_factory=dict)
     network: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
+    from_home: tuple[str, ...] = ()
     client: tuple[str, ...] = ()
     needs: Mapping[str, Any] = field(default_factory=dict)
     runs: tuple[str, ...] = ()

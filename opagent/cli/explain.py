@@ -174,6 +174,7 @@ def _sandbox(app: App, sandbox: Mapping[str, Any]) -> Iterator[str]:
     shown = {
         "sees": [_mount(each) for each in mounts if not each["writable"]],
         "keeps": [_mount(each) for each in mounts if each["writable"]],
+        "copies": [f"~/{name}" for name in sandbox.get("copies", [])],
         "protected": sandbox.get("protected", []),
         "hidden": sandbox.get("hidden", []),
         "writable": sandbox.get("writable", []),

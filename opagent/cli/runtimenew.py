@@ -14,17 +14,17 @@ from opagent.packages import starter
 
 @click.command(cls=Command, example="opagent runtime new my-agent --language go", exits=(0, 1, 2), only_here=True)
 @click.argument("name")
-@click.argument("parent", metavar="[DIR]", required=False, type=click.Path())
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path())
 @click.option(
     "--language", "-l", type=click.Choice(starter.LANGUAGES), default="python", show_default=True, help="Of the program."
 )
 @pass_app
-def new(app: App, name: str, parent: str | None, language: str) -> None:
+def new(app: App, name: str, folder: str | None, language: str) -> None:
     """Write a new agent: a folder NAME with runtime.yaml, README.md and one short program that speaks the protocol.
 
     The folder is made where your own runtimes are found, or in DIR.
     """
-    parent = app.path(parent) if parent is not None else None
+    parent = app.path(folder) if folder is not None else None
     if not app.here:
         raise Usage("a runtime is written on this machine", "on another one it is installed", f"opagent runtime new {name}")
     made = starter.write(name, language, parent)

@@ -15,7 +15,7 @@ from opagent.packages import ability
 from opagent.policy import decide, remembering, rules
 from opagent.policy.budget import Metric
 from opagent.policy.decide import BUILT_IN
-from opagent.policy.enforcement import Ground
+from opagent.policy.enforcement import PROXY, Ground
 from opagent.process import gaps, landlock, limits
 from opagent.process.profile import Level
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from opagent.daemon.workspace import Workspace
 
 NOT_APPLIED = {
-    "tools": "MCP servers are not started yet",
-    "limits.ports": "not applied yet: an agent is given no port of this machine",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
 }
 
@@ -76,6 +74,8 @@ def _value(workspace: Workspace, key: str, value: Any, level: Level | None) -> d
     section, _, name = key.partition(".")
     if section == "budget" and name in set(Metric):
         said["enforcement"] = bounds.enforced(workspace, Metric(name))
+    if section == "tools":  # each runs in a box of its own, and the agent speaks to it through us
+        said["enforcement"] = PROXY
     held = limits.applied(name, level) if section == "limits" and level is not None and key not in NOT_APPLIED else ""
     if note := NOT_APPLIED.get(key) or NOT_APPLIED.get(section) or held:
         said["note"] = note

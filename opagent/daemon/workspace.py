@@ -18,7 +18,7 @@ from opagent.daemon import claims
 from opagent.daemon.agent import Role
 from opagent.daemon.runtimes import Runtimes, nearest
 from opagent.errors import AbilityUnseen, FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
-from opagent.model import Binding, Conversation, Decision, Effect, Layer, ProcessId, RuntimeSpec, Trust, TrustRecord
+from opagent.model import Binding, Capabilities, Conversation, Decision, Effect, Layer, ProcessId, RuntimeSpec, Trust, TrustRecord
 from opagent.packages import ability, catalog
 from opagent.policy import rules
 from opagent.policy.decide import FLOOR, decide
@@ -277,6 +277,16 @@ class Workspace:
         """Seconds a question waits, and whether it waits on after them."""
         said = self.binding.approvals
         return float(said.get("timeout", 600.0)), said.get("on_timeout") == "keep"
+
+    def narrowed(self, within: tuple[Capabilities, ...], strict: bool) -> Workspace:
+        """For an agent that another one called: nothing here allows it what its callers may not do."""
+        if not within and not strict:
+            return self
+        binding = self.binding
+        binding = replace(binding, capabilities=replace(binding.capabilities, within=within))
+        if strict:  # a caller is held like that, so it works on this machine
+            binding = replace(binding, sandbox={**binding.sandbox, "level": "strict"})
+        return Workspace(self.loaded, replace(self.verdict, binding=binding), self.record, self.client_environment)
 
     # ---- files -----------------------------------------------------------------------------------------------------------
 

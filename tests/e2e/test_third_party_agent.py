@@ -40,9 +40,10 @@ def desk(home: Path, packages: Path, model: model_server.Model) -> Iterator[Desk
     directory.mkdir()
     (directory / "secret.md").write_text("the secret word is tulip\n")
     (directory / ".agent.yaml").write_text(f"agent: {AGENT}\ncan:\n  env: [{', '.join(SWITCHES)}]\n")
+    address = f"localhost:{model.server_address[1]}"
     provider = {
         "npm": "@ai-sdk/openai-compatible",
-        "options": {"baseURL": model.url, "apiKey": "x"},
+        "options": {"baseURL": f"http://{address}/v1", "apiKey": "x"},
         "models": {"scripted": {"name": "Scripted"}},
     }
     settings = {
@@ -53,7 +54,7 @@ def desk(home: Path, packages: Path, model: model_server.Model) -> Iterator[Desk
     configuration.parent.mkdir(parents=True)
     configuration.write_text(json.dumps(settings))
     paths.user_config().parent.mkdir(parents=True)
-    paths.user_config().write_text("sandbox: {level: off}\n")  # in a box it sees a home of its own, without these settings
+    paths.user_config().write_text(f"can:\n  network: {{allow: ['{address}'], default: deny}}\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_DATA_HOME": str(packages)}
     desk = Desk(directory, environment | dict.fromkeys(SWITCHES, "1"))
     yield desk
@@ -101,6 +102,7 @@ def test_it_remembers_after_it_was_killed(desk: Desk, model: model_server.Model)
     trust(desk)
     desk.run("open", ".", "-m", "my name is Ada")
     [agent] = json.loads(desk.run("ps", "--json").stdout)["processes"]
+    assert agent["level"] == "strict"
     for process in desk.processes():
         process.send_signal(signal.SIGKILL)
     until(lambda: agent["id"] not in desk.run("ps", "--json").stdout)
