@@ -15,6 +15,7 @@
     |   +-- ApprovalNotFound         approval_not_found     4
     |   `-- ProcessNotFound          process_not_found      4
     +-- Denied                       denied                 5
+    |   +-- AbilityUnseen            ability_unseen         5
     |   +-- NotPrivate               not_private            5
     |   +-- WorkspaceRefused         workspace_refused      5
     |   `-- ScriptsRefused           scripts_refused        5
@@ -28,6 +29,7 @@
     +-- AgentFailed                  agent_failed          10
     |   +-- AgentCrashed             agent_crashed         10
     |   +-- AgentStuck               agent_stuck           10
+    |   +-- SignInNeeded             sign_in_needed        10
     |   `-- CrashLoop                crash_loop            10
     +-- AlreadyDecided               already_decided        1
     +-- Conflict                     conflict               1
@@ -138,6 +140,12 @@ class Denied(OpAgentError):
     code, exit = "denied", 5
 
 
+class AbilityUnseen(Denied):
+    """A binding needs of its runtime what no probe of it has seen."""
+
+    code = "ability_unseen"
+
+
 class NotPrivate(Denied):
     """A directory, file or socket that must be ours alone is not."""
 
@@ -214,6 +222,12 @@ class AgentStuck(AgentFailed):
     """The agent neither reads nor answers within its deadline."""
 
     code = "agent_stuck"
+
+
+class SignInNeeded(AgentFailed):
+    """The agent wants an account."""
+
+    code = "sign_in_needed"
 
 
 class CrashLoop(AgentFailed):

@@ -9,6 +9,8 @@ from opagent.cli.command import Group, Later
 # name -> (module below opagent.cli, attribute)
 COMMANDS = {
     "list": ("runtimelist", "list_"),
+    "new": ("runtimenew", "new"),
+    "probe": ("runtimeprobe", "probe"),
     "info": ("runtimelist", "info"),
     "install": ("runtimeinstall", "install_"),
     "upgrade": ("runtimeinstall", "upgrade"),

@@ -57,6 +57,9 @@ def _print(app: App, found: dict[str, Any]) -> None:
             out.data(f"ran        {each}   ({'sandbox, no network' if lock['confined'] == 'strict' else 'NOT confined'})")
         for each in lock["skipped"]:
             out.data(f"not run    {each}")
+    if seen := found.get("seen"):
+        out.data(f"seen       {'; '.join(f'{what}: {word}' for what, word in seen['lines'] if word != 'not tried')}")
+        out.data(f"           probed {seen['at']}")
     out.data(f"pinned     {found['pin']}") if found["pin"] else None
     for each in found["versions"]:
         running = f"   runs: {', '.join(map(str, each['running']))}" if each["running"] else ""

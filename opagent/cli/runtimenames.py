@@ -61,9 +61,6 @@ class Here:
         self._app.out.talk("\n".join(lines))
         return self._app.confirm(last)
 
-    def before_it_counts(self, name: str, version: str) -> None:
-        """Nothing keeps a version from counting."""
-
 
 def act(app: App, command: str, **given: object) -> dict[str, Any]:
     """A command about runtimes, done here or on the machine that it is about. Raises OpAgentError."""

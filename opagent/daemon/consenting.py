@@ -38,9 +38,6 @@ class Desk(Protocol):
     def agrees(self, question: str) -> bool | None:
         """A yes or a no; None where nobody can be asked."""
 
-    def before_it_counts(self, name: str, version: str) -> None:
-        """Called when a version is installed and does not count yet. What it raises keeps it from that."""
-
 
 @dataclass(frozen=True, slots=True)
 class Asking:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from opagent.daemon import proving
 from opagent.daemon.consenting import Asking, Desk
 from opagent.errors import Conflict, NotFound, Usage
 from opagent.packages import bundle, catalog, install, origin, registry, versions
@@ -120,7 +121,7 @@ def _activated(desk: Desk, done: versions.Installed, pinned_stays: bool = False)
     if pinned_stays and before.pin and before.pin != done.version:
         return before.version
     if before.version != done.version:
-        desk.before_it_counts(done.name, done.version)
+        proving.before_it_counts(desk, done.name, done.version)
     with versions.exclusive(done.name):
         versions.activate(done.name, done.version)
     return before.version

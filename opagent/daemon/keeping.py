@@ -11,7 +11,7 @@ from opagent.daemon import inuse
 from opagent.daemon.consenting import Desk
 from opagent.errors import Conflict, NotFound, OpAgentError, RuntimeInUse
 from opagent.model import RuntimeSpec
-from opagent.packages import bundle, catalog, registry, versions
+from opagent.packages import ability, bundle, catalog, registry, versions
 from opagent.packages import install as making
 
 Given = Mapping[str, Any]
@@ -68,12 +68,22 @@ def info(given: Given, desk: Desk) -> dict[str, Any]:
         "package": spec.package, "command": list(spec.command), "pin": now.pin, "before": list(now.before), "versions": rows,
         "env": dict(spec.env), "signin": spec.signin, "installs": bool(spec.install),
     }  # fmt: skip
+    if seen := _seen(spec, desk):
+        found["seen"] = {"at": seen.at, "lines": [list(line) for line in ability.lines(seen)]}
     if spec.source == "installed" and spec.version in versions.of(spec.name):
         chosen = versions.read(spec.name, spec.version)
         found["lock"] = chosen.lock
         if given.get("verify"):
             found["problem"] = making.verify(chosen)
     return found
+
+
+def _seen(spec: RuntimeSpec, desk: Desk) -> ability.Record | None:
+    """What a probe of this version saw."""
+    try:
+        return ability.read(ability.key(spec, catalog.installed(spec, desk.env.get("PATH", os.defpath), (), "{state}")))
+    except OpAgentError:
+        return None
 
 
 def rolled_back(given: Given, desk: Desk) -> dict[str, Any]:

@@ -37,9 +37,6 @@ class Beforehand:
     def agrees(self, question: str) -> bool | None:
         return True if self.yes else None
 
-    def before_it_counts(self, name: str, version: str) -> None:
-        pass
-
 
 def main() -> None:
     """One command on stdin, its result or error on stdout."""

@@ -129,6 +129,8 @@ tried: {version: "1.20", date: 2026-11-20, how: by hand}
         ("name: mine\ncommand: [./run]\n", "F:2:11: command.0: a program with / must begin with / or {package}"),
         ("name: mine\ncommand: [bin/run]\n", "F:2:11: command.0: a program with /"),
         ("name: mine\ncomand: [x]\ncommand: [x]\n", "F:2:1: comand: unknown key; did you mean command?"),
+        ("name: mine\ncommand: [x]\nstate: [.a]\nfrom_home: [.a/b, .ab]\n", "F:4:19: from_home.1: what is copied must be kept"),
+        ("name: mine\ncommand: [x]\nstate: [.a]\nfrom_home: [.a/../.ssh]\n", "F:4:13: from_home.0: expected a relative path"),
         ("name: mine\ncommand: [x]\nenv: {PATH: .}\n", "F:3:7: env.PATH: not allowed here"),
         ("name: mine\ncommand: [x]\nenv: {OPAGENT_PROCESS: x}\n", "F:3:7: env.OPAGENT_PROCESS: not allowed here"),
         ("name: mine\ncommand: [x]\npass_env: [OPAGENT_RUN_DIR]\n", "F:3:12: pass_env.0: expected the name of a variable"),
