@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +76,9 @@ def _keys(workspace: Workspace, spec: RuntimeSpec) -> Iterator[Key]:
         host, port = address.authority(said["to"], 443) if "to" in said else ("", 0)
         origin = str(binding.origins.get(f"can.secrets.{name}", ""))
         key = Key(name, own(workspace.loaded, said["from"]), said["from"], host, port, origin)
-        yield (
-            _kept_from_it(key, spec, workspace) if host and name == spec.model.get("key") and spec.model.get("base_url") else key
-        )
+        models = (spec.model, spec.model.get("also", {}))
+        model = next((each for each in models if each.get("key") == name and each.get("base_url")), None)
+        yield _kept_from_it(key, model, workspace) if host and model else key
 
 
 def own(loaded: load.Loaded, source: str) -> str:
@@ -90,9 +90,9 @@ def own(loaded: load.Loaded, source: str) -> str:
     return str(user.data.get("secrets", {}).get(name, "")) if user is not None else ""
 
 
-def _kept_from_it(key: Key, spec: RuntimeSpec, workspace: Workspace) -> Key:
-    variable = str(spec.model["base_url"])
-    path, tls = str(spec.model.get("path", "")), True
+def _kept_from_it(key: Key, model: Mapping[str, Any], workspace: Workspace) -> Key:
+    variable = str(model["base_url"])
+    path, tls = str(model.get("path", "")), True
     if found := _URL.fullmatch(workspace.client_environment.get(variable, "")):
         try:
             same = address.authority(found[2], 443 if found[1] == "https" else 80) == (key.host, key.port)
@@ -100,7 +100,7 @@ def _kept_from_it(key: Key, spec: RuntimeSpec, workspace: Workspace) -> Key:
             same = False
         if same:  # else it leads elsewhere, and `to:` is what counts
             path, tls = (found[3] or "").rstrip("/"), found[1] == "https" or not rules.is_private(key.host)
-    usage = tuple(spec.model.get("usage", ()))
+    usage = tuple(model.get("usage", ()))
     return Key(key.name, key.source, key.said, key.host, key.port, key.origin, variable, path, tls, usage)
 
 
