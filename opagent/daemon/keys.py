@@ -69,16 +69,20 @@ def keys(workspace: Workspace, role: str) -> list[Key]:
 
 
 def _keys(workspace: Workspace, spec: RuntimeSpec) -> Iterator[Key]:
-    binding = workspace.binding
+    binding, models = workspace.binding, _models(spec)
     for name, said in binding.capabilities.secrets.items():
         if workspace.decide("secrets", name).effect is not Effect.ALLOW:
             continue
         host, port = address.authority(said["to"], 443) if "to" in said else ("", 0)
         origin = str(binding.origins.get(f"can.secrets.{name}", ""))
         key = Key(name, own(workspace.loaded, said["from"]), said["from"], host, port, origin)
-        models = (spec.model, spec.model.get("also", {}))
-        model = next((each for each in models if each.get("key") == name and each.get("base_url")), None)
-        yield _kept_from_it(key, model, workspace) if host and model else key
+        yield _kept_from_it(key, models[name], workspace) if host and name in models else key
+
+
+def _models(spec: RuntimeSpec) -> dict[str, Mapping[str, Any]]:
+    """The interfaces of models that the runtime speaks and whose address it can be told, by the name of their key."""
+    said = (spec.model, spec.model.get("also", {}))
+    return {str(each["key"]): each for each in said if each.get("key") and each.get("base_url")}
 
 
 def own(loaded: load.Loaded, source: str) -> str:
