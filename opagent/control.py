@@ -35,7 +35,7 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "daemon/stop": ("when?: now|idle", "stopping (the reply comes before the end; idle: nothing runs, waits or is asked)"),
     "daemon/doctor": ("", "checks: [{name, ok: true|false|null, sentence, hint?}]"),
-    "runtime/run": ("words: [text] (of `opagent runtime`; asks nobody)", "status, stdout, stderr"),
+    "runtime/run": ("command: list|info|install|upgrade|rollback|pin|remove|bundle, given (its options)", "result, told: [text]"),
     "workspace/open": (
         "path, agent?, environment?",
         "workspace, focus?, agent, role, runtime, argv, conversations, trust, level, enforcement, notices: [text]",

@@ -118,6 +118,8 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("secrets set", "nothing", fails=True)  # no value
     said("secrets forget", "nothing", fails=True)
     own = packages.own(home / "own", "mine", "1.0")
+    said("runtime new", "fresh")
+    said("runtime probe", "fresh")
     said("runtime install", str(own))
     said("runtime upgrade", "mine")
     said("runtime list", "--all")
