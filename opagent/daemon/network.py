@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READY_WITHIN = 10.0  # seconds
+MOST_LEFT = 64
 AGAIN = (0.02, 0.1, 0.5)  # seconds until it is started again, the last for ever
 _PASSED = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "LOCALDOMAIN", "RES_OPTIONS", "OPAGENT_TEST_ID")
 
@@ -83,6 +84,7 @@ class Network:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._guests: dict[ProcessId, Guest] = {}
+        self._left: dict[ProcessId, ConversationId] = {}  # agents that ended last
         self._process: Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._port = 0
@@ -148,9 +150,17 @@ class Network:
         guest = self._guests.pop(ident, None)
         if guest is None:
             return
+        self._left[ident] = guest.conversation.record.id
+        for oldest in list(self._left)[:-MOST_LEFT]:
+            del self._left[oldest]
         self._say({"op": "close", "agent": ident})
         guest.answers.end()
         shutil.rmtree(paths.agent_sockets(ident), ignore_errors=True)
+
+    def _owner(self, ident: ProcessId) -> ConversationId | None:
+        """Whose an agent is, or was: what an answer cost that its end cut off is told after it."""
+        guest = self._guests.get(ident)
+        return guest.conversation.record.id if guest is not None else self._left.get(ident)
 
     def refuse(self, ident: ProcessId, reason: str) -> None:
         """From its next request on; what runs goes on."""
@@ -247,9 +257,8 @@ class Network:
                 await self._over(said)
             case "deny" if guest is not None:
                 self._shared.spawn(connecting.refused(guest.conversation, guest.answers.refusals, said), "net.deny")
-            case "usage" if guest is not None:
-                usage = Usage(guest.conversation.record.id, said["service"], said["status"], said["input"], said["output"])
-                self.metered(guest.id, usage)
+            case "usage" if (owner := self._owner(said["agent"])) is not None:
+                self.metered(said["agent"], Usage(owner, said["service"], said["status"], said["input"], said["output"]))
 
     # ---- requests --------------------------------------------------------------------------------------------------------
 
