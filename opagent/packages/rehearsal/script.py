@@ -94,11 +94,12 @@ def _order(text: str) -> str:
 
 
 def _ordered(verb: str, rest: str, tools: Sequence[Tool]) -> Reply:
+    own = [tool for tool in tools if not tool.group and "opagent" not in tool.name]  # not those of servers: OpAgent's write notes
     if verb == "write":
         path, _, text = rest.partition(" ")
-        return _writing(path, text, tools) or _running(f"printf %s '{text}' > '{path}'", tools) or Reply("no tool writes")
+        return _writing(path, text, own) or _running(f"printf %s '{text}' > '{path}'", own) or Reply("no tool writes")
     if verb == "run":
-        return _running(rest, tools) or Reply("no tool runs commands")
+        return _running(rest, own) or Reply("no tool runs commands")
     # agents put the name of the server around that of the tool
     for tool in tools:
         if rest in tool.name:
