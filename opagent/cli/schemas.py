@@ -126,6 +126,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
                      "sealed: bool, host: str",),
     "audit export": ("seq: int, conversation: str|null, n: int|null, kind: str, ref: int|null, head: str, body: str|null, "
                      "sum: str, link: str",),
+    "audit backup": ("path: str, size: int, host: str",),
     "audit purge": ("conversation: str, path: str, purged: int",),
     "usage": ("usage: [used], hosts?: [asked]",),
     "budget": ("workspace: str, per: str, limits: [limit]",),

@@ -111,6 +111,7 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("audit list", "-n", "3")
     said("audit verify")
     said("audit export", "--after", "5")
+    said("audit backup", str(home / "copy.db"))
     said("audit purge", ident, "--yes")
     said("secrets list")
     said("secrets check")

@@ -103,6 +103,7 @@ WORKS = [
     ("audit list -C there:docs", "turn_state"),
     ("audit verify --host there", "whole"),
     ("audit export --host there", '"seq"'),
+    ("audit backup --host there copy.db", "bytes"),
     ("conversations list --host there -a", "{id}"),
     ("conversations list -C there:docs", "{id}"),
     ("conversations list there:docs", "{id}"),
