@@ -32,9 +32,9 @@ def echo(name: str, *arguments: str, **say: str) -> str:
 
 
 def test_what_the_echo_agent_does_is_seen(home: Path) -> None:
-    left = paths.probes() / ".now/echo-of-a-probe-that-was-killed"
     files.private_directory(paths.state())
-    left.mkdir(parents=True)
+    left = files.private_directory(paths.probes() / ".now") / "echo-of-a-probe-that-was-killed"
+    left.mkdir()
     os.utime(left, (0, 0))
     record = probed("echo", home)
     assert record["can"] == {"ask": True, "cancel": True, "resume": True, "usage": True, "mcp": False}
