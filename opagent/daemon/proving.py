@@ -70,7 +70,11 @@ class Place:
 @contextlib.contextmanager
 def place(spec: RuntimeSpec) -> Iterator[Place]:
     """Made for one probe and gone after it, with the settings in its home that `probe.files` of the description says."""
-    made = Place(Path(tempfile.mkdtemp(prefix=f"{spec.name}-", dir=files.private_directory(paths.probes() / ".now"))))
+    now = files.private_directory(paths.probes() / ".now")
+    for left in now.iterdir():  # of a probe that was killed
+        if time.time() - left.stat().st_mtime > 2 * LONGEST:
+            shutil.rmtree(left, ignore_errors=True)
+    made = Place(Path(tempfile.mkdtemp(prefix=f"{spec.name}-", dir=now)))
     try:
         for folder in (made.work, made.stage, made.top / "state", *(made.home / name for name in spec.state)):
             folder.mkdir(parents=True)

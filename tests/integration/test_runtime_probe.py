@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from opagent import paths
+from opagent import files, paths
 from opagent.client import Client
 from opagent.packages import ability, catalog, starter
 from tests.doubles import minimal
@@ -31,6 +32,10 @@ def echo(name: str, *arguments: str, **say: str) -> str:
 
 
 def test_what_the_echo_agent_does_is_seen(home: Path) -> None:
+    files.private_directory(paths.state())
+    left = files.private_directory(paths.probes() / ".now") / "echo-of-a-probe-that-was-killed"
+    left.mkdir()
+    os.utime(left, (0, 0))
     record = probed("echo", home)
     assert record["can"] == {"ask": True, "cancel": True, "resume": True, "usage": True, "mcp": False}
     assert (record["protocol"], record["agent"], record["again"], record["level"]) == (1, "echo 1.0.0", "load", "strict")
