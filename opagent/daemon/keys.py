@@ -70,8 +70,12 @@ class Key:
 
 def keys(workspace: Workspace, role: str) -> list[Key]:
     """Of the agent of a role; those that a rule does not deny and that are not of its tools. Raises NotFound, RuntimeInvalid."""
-    models = _models(workspace.runtime(role))
-    others = {name for tool in workspace.binding.tools.values() for name in tool.get("secrets", ())} - models.keys()
+    spec = workspace.runtime(role)
+    models = _models(spec)
+    others = {name for tool in workspace.binding.tools.values() for name in tool.get("secrets", ())} - {
+        spec.model.get("key"),
+        *models,
+    }
     found = (key for key in allowed(workspace) if key.name not in others)
     return [_kept_from_it(key, models[key.name], workspace) if key.host and key.name in models else key for key in found]
 
