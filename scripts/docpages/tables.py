@@ -114,6 +114,7 @@ def files() -> str:
             "local": Path("/var/tmp/opagent-UID"),
             "machine_socket": paths.run() / "hosts" / "HASH.sock",
             "agent_sockets": paths.agent_sockets("ID"),
+            "agent_tools": paths.agent_tools("ID"),
             "agent_network": paths.agent_network("ID"),
             "payload_cache": paths.payload_cache(),
             "python_archives": paths.python_archives(),
