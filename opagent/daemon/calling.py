@@ -92,7 +92,7 @@ class Calls:
         self._running[call.caller, call.working] += 1
 
         async def made() -> Outcome:
-            title = callees.title(self._host, wanted.prompt)
+            call.begun, title = True, callees.title(self._host, wanted.prompt)
             callee = await self._host.create(found.workspace, found.spot.role, title)
             outcome = await self._turn(call, callee, Prompt(wanted.prompt, by, "call", request(call.id)), wanted.timeout)
             callees.give_back(self._host, call)
@@ -125,7 +125,7 @@ class Calls:
         callee = self._host.conversations.get(call.conversation) if call.conversation is not None else None
         if callee is not None and call.turn is not None:
             callee.post(inbox.Cancel(call.turn, end.value))
-        elif call.task is not None:
+        elif call.task is not None and not call.begun:
             call.task.cancel()
 
     # ---- for the conversations -----------------------------------------------------------------------------------------------
@@ -200,16 +200,22 @@ class Calls:
     async def _made(self, c: Conversation, call: Call, wanted: Wanted) -> Outcome:
         """For an agent. Raises OpAgentError where it does not begin."""
         host, slot = self._host, self._slot(c)
-        found = admitting.target(host, c.workspace.path, wanted.to, host.brought(c.workspace.path), c.record.agent)
-        call.to = found.spot
         prompt = host.shared.known.hide(wanted.prompt)
-        admitting.within_bounds(call, found, admitting.deepest(c.workspace.binding.capabilities))
-        decision, approval = await admitting.allowed(c, found, prompt)
+        who = (call.caller, call.working, call.by.role)
         act = Act(
-            AuditKind.CALL_START, {"name": found.request, "path": found.spot.workspace, "role": found.spot.role},
-            {"command": prompt}, decision, approval, call.caller, call.working, call.by.role, call=call.id, trace=call.trace,
-        )  # fmt: skip
-        async with slot, self._recorded(call, act):
+            AuditKind.CALL_START, {"name": wanted.to}, {"command": prompt}, None, None, *who, call=call.id, trace=call.trace
+        )
+        try:
+            found = admitting.target(host, c.workspace.path, wanted.to, host.brought(c.workspace.path), c.record.agent)
+            call.to = found.spot
+            admitting.within_bounds(call, found, admitting.deepest(c.workspace.binding.capabilities))
+            decision, approval = await admitting.allowed(c, found, prompt)
+        except OpAgentError as error:
+            await host.shared.effects.denied(act, str(error)[:300])
+            raise
+        obj = {"name": found.request, "path": found.spot.workspace, "role": found.spot.role}
+        async with slot, self._recorded(call, replace(act, obj=obj, decision=decision, approval=approval)):
+            call.begun = True  # from here on it is not cancelled, but looks at the end of each step whether it is still wanted
             callee = await callees.conversation(host, c, found, wanted)
             said = Prompt(prompt, f"agent:{call.by.role}", "call", request(call.id), call=callees.named(call))
             return await self._turn(call, callee, said, min(wanted.timeout, LONGEST))
@@ -218,7 +224,13 @@ class Calls:
     async def _recorded(self, call: Call, act: Act) -> AsyncIterator[None]:
         """Write-ahead: without the record of its begin there is no call. Raises StoreFailed."""
         effects = self._host.shared.effects
-        effect, state, why = await effects.begin(act), State.FAILED, ""
+        begun = asyncio.ensure_future(effects.begin(act))
+        try:
+            effect = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            await effects.end(await begun, act, State.FAILED, error=call.why)
+            raise
+        state, why = State.FAILED, ""
         try:
             yield
             state, why = (State.DONE, "") if call.end is End.ANSWER else (State.FAILED, call.why)
@@ -234,6 +246,9 @@ class Calls:
         host = self._host
         before = host.journal.last_seq(callee.record.id)
         call.conversation, call.file = callee.record.id, callee.record.path
+        if call.unwanted is not None:
+            call.end = call.unwanted
+            return Outcome(call.unwanted, call.why)
         turn = await self._queued(callee, call, said)
         self._show(call)
         heard = self._ends[callee.record.id, turn.id]

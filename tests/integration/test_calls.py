@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,9 @@ def test_the_callee_goes_on_in_the_same_conversation_when_it_is_named(talk: Talk
 def test_a_calls_b_calls_a_is_refused_as_a_circle(talk: Talk) -> None:
     bind(talk)
     _, answer = said(talk, "/call helper /call writer hello")
+    assert [row["error"] for row in rows(talk, "call.start") if row["state"] == "denied"] == [
+        "writer cannot be called from here: that is a circle: writer calls helper calls writer"
+    ]
     assert answer == (
         "[[failed: writer: refused: writer cannot be called from here: that is a circle: writer calls helper calls writer]]\n"
     )
@@ -319,3 +324,17 @@ def test_the_librarian_of_a_directory_asks_another_agent(talk: Talk) -> None:
     assert answer == "echo: Look at intro.md.\n"
     _, answer = said(talk, "/ask librarian hello", "librarian")
     assert ("librarian gave no answer" in answer and "may not be called" in answer) or "circle" in answer
+
+
+def test_a_killed_daemon_leaves_no_call_running_and_sends_none_again(talk: Talk) -> None:
+    bind(talk)
+    caller = talk.create("writer")
+    turn = talk.start(caller, "/call helper /wait")
+    until(lambda: [row for row in _processes(talk) if row["agent"] == "helper" and row.get("turn")])
+    os.kill(talk.client.request("daemon/status")["pid"], signal.SIGKILL)
+    assert talk.ended(caller, turn["id"])["state"] == "interrupted"
+    (end,) = rows(talk, "call.end")
+    assert end["state"] == "unknown"
+    assert not _processes(talk)
+    text = talk.file(caller, "It is not known whether this happened: the call")
+    assert text.count("echo:") == 0
