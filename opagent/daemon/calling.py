@@ -144,17 +144,18 @@ class Calls:
         """Whether the turn waits for a call that it made."""
         return any(not each.over.done() for each in self._made_in(conversation, turn))
 
-    def turn_stops(self, conversation: ConversationId, turn: TurnId, why: str) -> None:
+    def turn_stops(self, conversation: ConversationId, turn: TurnId, reason: str) -> None:
         """The turn is being ended: what was called in it is not wanted any more."""
+        end = callees.REASONS.get(reason, End.CANCELLED)
         for call in self._made_in(conversation, turn):
-            self.stop(call, End.CANCELLED, why)
+            self.stop(call, end, f"the turn that called is ended: {reason}")
 
     def turn_ended(self, c: Conversation, turn: Turn, sentence: str) -> None:
         """Committed. Whoever called it hears; what it called ends, and the processes of those are given back."""
         place = (c.record.id, turn.id)
         if (heard := self._ends.pop(place, None)) is not None and not heard.done():
             heard.set_result((turn, sentence))
-        self.turn_stops(*place, "the turn that called has ended")
+        self.turn_stops(*place, turn.reason or turn.state.value)
         for call in self._made_in(*place):
             callees.give_back(self._host, call)
         self._trees.pop(place, None)
@@ -202,9 +203,8 @@ class Calls:
         host, slot = self._host, self._slot(c)
         prompt = host.shared.known.hide(wanted.prompt)
         who = (call.caller, call.working, call.by.role)
-        act = Act(
-            AuditKind.CALL_START, {"name": wanted.to}, {"command": prompt}, None, None, *who, call=call.id, trace=call.trace
-        )
+        asked = {"command": prompt}
+        act = Act(AuditKind.CALL_START, {"name": wanted.to}, asked, None, None, *who, call=call.id, trace=call.trace)
         try:
             found = admitting.target(host, c.workspace.path, wanted.to, host.brought(c.workspace.path), c.record.agent)
             call.to = found.spot
@@ -228,7 +228,7 @@ class Calls:
         try:
             effect = await asyncio.shield(begun)
         except asyncio.CancelledError:
-            await effects.end(await begun, act, State.FAILED, error=call.why)
+            await effects.end(await begun, act, State.FAILED, {"outcome": (call.unwanted or End.FAILED).value}, call.why)
             raise
         state, why = State.FAILED, ""
         try:

@@ -211,9 +211,7 @@ def test_the_turns_of_the_tree_count_in_the_budget_of_its_root(talk: Talk) -> No
 def test_a_budget_that_ends_in_the_middle_of_the_tree(talk: Talk) -> None:
     bind(talk, BINDING + "budget: {tokens: 1000, per: conversation}\n")
     caller, answer = said(talk, "/call helper /spend 600\n/call helper /call third /spend 600\n/call helper hello")
-    assert answer.startswith(
-        "[spent 600]\n[failed: helper: budget: The budget is used up in this conversation: 1200 of 1,000 tokens"
-    )
+    assert answer.startswith("[spent 600]\n")  # and then whoever looks first finds that it is used up
     assert (caller["turn"]["state"], caller["turn"]["reason"]) == ("cancelled", "budget")
     assert [row["obj"]["outcome"] for row in rows(talk, "call.end")] == ["answer", "answer", "budget"]
     assert len(talk.approvals()) == 1  # whether to raise it
