@@ -125,7 +125,12 @@ class Calls:
         callee = self._host.conversations.get(call.conversation) if call.conversation is not None else None
         if callee is not None and call.turn is not None:
             callee.post(inbox.Cancel(call.turn, end.value))
-        elif call.task is not None and not call.begun:
+        else:
+            asyncio.get_running_loop().call_soon(self._cancel, call)  # not before its task has begun: it sets the outcome
+
+    @staticmethod
+    def _cancel(call: Call) -> None:
+        if call.task is not None and not call.begun:
             call.task.cancel()
 
     # ---- for the conversations -----------------------------------------------------------------------------------------------
@@ -157,6 +162,7 @@ class Calls:
             heard.set_result((turn, sentence))
         self.turn_stops(*place, turn.reason or turn.state.value)
         for call in self._made_in(*place):
+            call.left = True
             callees.give_back(self._host, call)
         self._trees.pop(place, None)
         self._slots.pop(place, None)
@@ -190,6 +196,8 @@ class Calls:
             if not call.over.done():
                 call.over.set_result(outcome)
                 self._show(call)
+            if call.left:
+                callees.give_back(self._host, call)
 
     def _slot(self, c: Conversation) -> asyncio.Semaphore:
         """So many calls of a turn run at a time; the others wait for one to end."""

@@ -101,7 +101,7 @@ def test_ten_parallel_calls_run_four_at_a_time_and_all_answer(talk: Talk) -> Non
 
 
 def _processes(talk: Talk) -> list[dict[str, Any]]:
-    return talk.client.request("process/list", {})["processes"]
+    return [row for row in talk.client.request("process/list", {})["processes"] if row["pid"]]
 
 
 def test_an_eleventh_message_between_two_agents_is_refused(talk: Talk) -> None:
@@ -140,7 +140,7 @@ def test_cancelling_the_caller_cancels_all_that_it_called(talk: Talk) -> None:
 
 def test_a_call_ends_with_the_turn_that_sent_it(talk: Talk) -> None:
     bind(talk)
-    said(talk, '/mcp opagent agent_send {"to": "helper", "prompt": "/wait"}')
+    said(talk, '/mcp opagent agent_send {"to": "helper", "prompt": "/wait"}\n/slow 10 0.1')
     until(lambda: [row["obj"]["outcome"] for row in rows(talk, "call.end")] == ["cancelled"])
     until(lambda: not [row for row in _processes(talk) if row["agent"] == "helper"])
 
@@ -213,7 +213,8 @@ def test_a_budget_that_ends_in_the_middle_of_the_tree(talk: Talk) -> None:
     caller, answer = said(talk, "/call helper /spend 600\n/call helper /call third /spend 600\n/call helper hello")
     assert answer.startswith("[spent 600]\n")  # and then whoever looks first finds that it is used up
     assert (caller["turn"]["state"], caller["turn"]["reason"]) == ("cancelled", "budget")
-    assert [row["obj"]["outcome"] for row in rows(talk, "call.end")] == ["answer", "answer", "budget"]
+    outcomes = [row["obj"]["outcome"] for row in rows(talk, "call.end")]
+    assert outcomes[:2] == ["answer", "answer"] and set(outcomes[2:]) <= {"budget"}
     assert len(talk.approvals()) == 1  # whether to raise it
     until(lambda: not [row for row in _processes(talk) if row["agent"] in ("helper", "third")])
 
