@@ -25,12 +25,15 @@ COMMANDS = {
     "approvals": ("approvals", "approvals", "what waits for your answer"),
     "allow": ("approvals", "allow", "say yes to an approval"),
     "deny": ("approvals", "deny", "say no to an approval"),
+    "tools": ("tools", "tools", "the MCP servers of a directory, and which of their tools agents get"),
     "usage": ("usage", "usage", "what agents used: turns, time, tokens, costs"),
     "budget": ("budget", "budget", "what may be used, what is left, and more of it"),
     "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),
     "audit": ("audit", "audit", "what was done, by which rule, and whether the record is whole"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
+    "runtime": ("runtime", "runtime", "agent programs: install, upgrade, go back, remove"),
     "host": ("hosts", "host", "other machines"),
+    "acp": ("acp", "acp", "the agent of a directory for an editor, on stdin and stdout"),
     "secrets": ("secrets", "secrets", "where your secrets are"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),
     "daemon": ("daemon", "daemon", "the per-user daemon"),
@@ -41,6 +44,7 @@ COMMANDS = {
 ALIASES = {
     "approval": "approvals",
     "hosts": "host",
+    "runtimes": "runtime",
     "conversation": "conversations",
     "log": "logs",
 }

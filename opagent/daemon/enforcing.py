@@ -25,6 +25,7 @@ def ground(workspace: Workspace, agent: str | None) -> Ground:
         level = confinement.plan(workspace, role).level
         handed = keys.keys(workspace, role)
         ways_out = ["network"] if level is Level.STRICT and wayout.wants(workspace, role) else []
+        ways_out += ["mcp"] if workspace.binding.tools else []
     except OpAgentError:  # nothing can be started: what is there can still be shown
         return Ground()
     exposed = frozenset(key.name for key in handed if not key.variable)

@@ -23,8 +23,10 @@ from opagent.daemon import (
     reports,
     speaking,
     spending,
+    toolprocess,
     whereabouts,
 )
+from opagent.daemon.attending import Attending
 from opagent.daemon.calling import Calls
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
@@ -37,6 +39,7 @@ from opagent.daemon.mirror import Mirrors
 from opagent.daemon.network import Network, Usage
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
+from opagent.daemon.tooling import Tooling
 from opagent.daemon.watching import Watching
 from opagent.daemon.workspace import Workspace
 from opagent.document.names import file_name, new_conversation
@@ -78,6 +81,7 @@ class Host:
         shared.network, shared.lines = Network(shared), Lines(shared)
         shared.calls = self.calls = Calls(self)
         speaking.register(self, shared.lines)
+        shared.tooling = Tooling(shared)
         shared.network.metered = self._metered
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
@@ -93,6 +97,7 @@ class Host:
             log.warning("%s", notice)
         self.mirrors = Mirrors(self)
         self.links = Links(self)
+        self.attending = Attending(self)
         self.heads = Heads(self)
 
     @classmethod
@@ -161,6 +166,7 @@ class Host:
         await asyncio.gather(*self._consumers.values(), return_exceptions=True)
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
+        await self.shared.tooling.close()
         await self.shared.network.close()
         self.shared.lines.close()
         self.shared.ownership.release()
@@ -348,6 +354,8 @@ class Host:
         try:
             conversation = self.by_process(word)
         except ProcessNotFound:
+            if toolprocess.logged(word):
+                return word
             return self.database.read(lambda db: process_rows.find(db, word)).id
         if conversation.agent is not None:
             return conversation.agent.id

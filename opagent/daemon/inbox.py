@@ -7,15 +7,17 @@ consumer (`daemon/conversation.py`) takes them out and never waits for a person 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opagent.acp.connection import Incoming
 from opagent.errors import OpAgentError
-from opagent.model import Approval, Decision, ExitReport, Turn, TurnId
+from opagent.model import Approval, Decision, ExitReport, ProcessId, Turn, TurnId
 
 if TYPE_CHECKING:
     from opagent.daemon.asking import Pause, Question, Waiting
+    from opagent.daemon.conversation import Conversation
     from opagent.daemon.turns import Prompt
     from opagent.store.events import Draft
 
@@ -71,11 +73,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Connects:
-    """The agent wants to connect to `request` (`host:port`), and a person has to say whether it may."""
+    """The agent, or a server of its tools, wants to connect to `request` (`host:port`): a person has to say whether it may."""
 
     generation: int
     request: str
     decision: Decision
+    guest: ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class ConnectGone:
 
     generation: int
     request: str
+    guest: ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,15 @@ class Tells:
 
     turn: TurnId
     drafts: tuple[Draft, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """A note for the person, from outside the consumer, whether or not a turn runs."""
+
+    generation: int
+    text: str
+    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +187,14 @@ class Foreign:
 
 
 @dataclass(frozen=True, slots=True)
+class Do:
+    """What a method wants done in order with all else. `done` gets its end or its error, and nothing else hears of that."""
+
+    work: Callable[[Conversation], Awaitable[None]]
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A few seconds went by: look at the clocks, write what is due."""
 
@@ -190,6 +211,7 @@ Item: TypeAlias = (
     | Asks
     | AsksNoMore
     | Tells
+    | Notes
     | Cancel
     | StopAgent
     | Project
@@ -197,4 +219,5 @@ Item: TypeAlias = (
     | Changed
     | SendDraft
     | Foreign
+    | Do
 )

@@ -4,8 +4,9 @@
     shared.lines.argv(ident, "mcp")                   # what the agent starts to come here
 
 In a box of mounts no other agent sees the socket. Where nothing holds an agent the token, which lies beside the socket in a file
-of mode 0600, tells agents apart as far as anything does there. At level landlock there is no line: to let an agent connect to it
-would let it connect to every socket of the user's that has a path. (Design: protocol.md 5, "agents' own connection".)
+of mode 0600, tells agents apart as far as anything does there. At level landlock it is named pipes (`fifos.py`): to let an agent
+connect to a socket would let it connect to every socket of the user's that has a path. (Design: protocol.md 5, "agents' own
+connection".)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from opagent import control, files, jsonrpc, paths
 from opagent.daemon import confinement
+from opagent.daemon.fifos import Fifos
 from opagent.model import ProcessId
 from opagent.process import toolbox
 from opagent.process.landlock import Landlock
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 
 TOOLBOX = "/opt/opagent/toolbox.py"  # where an agent in a box of mounts finds it
 MOST_LINES = 16  # connections of one agent at a time
+OUTBOX_LIMIT = 64 * 2**20  # bytes that may wait for one that does not read
 _HELLO_LIMIT, _HELLO_WITHIN = 1024, 10.0  # bytes and seconds
 
 
@@ -49,7 +52,7 @@ class Speaker(Protocol):
     """One connection as its protocol understands it. Called in the order of the lines; it answers by `send` when it can."""
 
     def take(self, line: bytes) -> None:
-        """One whole line. Raises nothing."""
+        """One whole line. ConnectionError ends the connection; it raises nothing else."""
 
     def end(self) -> None:
         """The connection is over: nobody hears the answers that are still to come."""
@@ -66,7 +69,7 @@ class Line:
     conversation: Conversation
     token: str
     argv: tuple[str, ...]  # of toolbox.py with its directory, as the agent sees them
-    server: asyncio.Server | None = None
+    server: asyncio.Server | Fifos | None = None
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
 
@@ -77,6 +80,7 @@ class Lines:
         self._shared = shared
         self._lines: dict[ProcessId, Line] = {}
         self.speakers: dict[str, Callable[[Line, Send], Speaker]] = {}
+        self.named: Callable[[Line, Send, str], Speaker | None] = lambda line, send, name: None  # a server of the binding
         self.gone: Callable[[Line], Awaitable[None]] | None = None
 
     def __contains__(self, ident: object) -> bool:
@@ -84,8 +88,6 @@ class Lines:
 
     async def attach(self, c: Conversation, launch: Launch) -> Launch:
         """The launch, which has its box, with the way here. Raises OSError."""
-        if isinstance(launch.box, Landlock):
-            return launch
         token = secrets.token_urlsafe(32)
         folder = paths.agent_sockets(launch.id)
         await asyncio.to_thread(_furnish, folder, token)
@@ -93,8 +95,12 @@ class Lines:
         await asyncio.to_thread(_command, folder, argv)
         line = self._lines[launch.id] = Line(launch.id, c, token, argv)
         connected = lambda reader, writer: self._connected(line, reader, writer)  # noqa: E731
-        line.server = await asyncio.start_unix_server(connected, str(paths.agent_tools(launch.id)), limit=control.FRAME_LIMIT)
-        os.chmod(paths.agent_tools(launch.id), 0o600)
+        if isinstance(opened.box, Landlock):
+            line.server = Fifos(folder, connected, lambda work: self._shared.spawn(work, f"line-{launch.id}"))
+        else:
+            server = await asyncio.start_unix_server(connected, str(paths.agent_tools(launch.id)), limit=control.FRAME_LIMIT)
+            os.chmod(paths.agent_tools(launch.id), 0o600)
+            line.server = server
         seen = _seen(opened, folder)
         return replace(opened, env={**opened.env, paths.TOOLS: seen, "PATH": f"{opened.env.get('PATH', '')}:{seen}"})
 
@@ -146,12 +152,17 @@ class Lines:
         if not secrets.compare_digest(given.encode(), line.token.encode()):
             log.warning("%s: somebody came to its socket without its token", line.id)
             return None
-        make = self.speakers.get(str(said.get("speaks")))
+        word, _, name = str(said.get("speaks")).partition("/")
+        make = self.speakers.get(word)
 
         def send(data: bytes) -> None:
             if data and not writer.is_closing():
                 writer.write(data)
+                if writer.transport.get_write_buffer_size() > OUTBOX_LIMIT:  # it does not read
+                    writer.transport.abort()
 
+        if word == "server":
+            return self.named(line, send, name)
         return make(line, send) if make is not None else None
 
 
@@ -189,6 +200,8 @@ def _seen(launch: Launch, folder: Path) -> str:
 def _inside(launch: Launch, c: Conversation, folder: Path) -> tuple[Launch, tuple[str, ...]]:
     """The launch with what leads here, and the argv as it is inside. For a thread."""
     box, script = launch.box, toolbox.__file__
+    if isinstance(box, Landlock):
+        return _shown(launch, box, c, folder)
     if not isinstance(box, Bwrap):
         return launch, (sys.executable, "-I", "-S", script, str(folder))
     seen = Programs(launch.env.get("PATH", ""), confinement.private(c.workspace), c.workspace.path)
@@ -198,3 +211,16 @@ def _inside(launch: Launch, c: Conversation, folder: Path) -> tuple[Launch, tupl
     programs = (*box.profile.programs, *(each for each in programs if each not in box.profile.programs))
     held = Bwrap(replace(box.profile, mounts=mounts, programs=programs), box.program)
     return replace(launch, box=held), (python, "-I", "-S", TOOLBOX, SOCKETS)
+
+
+def _shown(launch: Launch, box: Landlock, c: Conversation, folder: Path) -> tuple[Launch, tuple[str, ...]]:
+    """The same without mounts of its own: it may read our script and its Python, and make pipes in its directory."""
+    seen = Programs(launch.env.get("PATH", ""), confinement.private(c.workspace), c.workspace.path)
+    (python, *_), programs = seen.show((sys.executable,), sys.base_prefix)
+    wanted = (*programs, Mount(toolbox.__file__, toolbox.__file__))
+    programs = (*box.profile.programs, *(each for each in wanted if each not in box.profile.programs))
+    profile = replace(
+        box.profile, programs=programs, mounts=(*box.profile.mounts, Mount(str(folder), str(folder), writable=True))
+    )
+    held = Landlock(profile, box.private, box.port)
+    return replace(launch, box=held), (python, "-I", "-S", toolbox.__file__, str(folder))

@@ -1,6 +1,6 @@
 """Beside an agent, in its box: `mcp` joins its MCP client to the daemon, other words are commands. Standard library only.
 
-    python -I -S toolbox.py DIRECTORY mcp
+    python -I -S toolbox.py DIRECTORY mcp [SERVER]
     python -I -S toolbox.py DIRECTORY call TO PROMPT
 
 DIRECTORY holds the agent's own socket and the token that says who speaks. Nothing here understands MCP: bytes go to and fro.
@@ -17,28 +17,80 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SOCKET, TOKEN = "tools.sock", "token"
+SOCKET, TOKEN, HELLO = "tools.sock", "token", "hello"
 
 
 def main(directory: str, words: list[str]) -> int:
     if words[:1] == ["mcp"]:
-        return mcp(directory)
+        return mcp(directory, *words[1:2])
     return command(directory, words)
 
 
-def dial(directory: str, speaks: str) -> socket.socket:
+class Pipes:
+    """Two named pipes, where no socket may be made; what a socket is asked to do here, these can do as well."""
+
+    def __init__(self, directory: str) -> None:
+        up, down = (f"{way}-{os.getpid()}-{os.urandom(6).hex()}" for way in ("up", "down"))
+        for name in (up, down):
+            os.mkfifo(os.path.join(directory, name), 0o600)
+        self._up = os.open(os.path.join(directory, up), os.O_RDWR)  # to read, too: else it waits until somebody else does
+        self._down = os.open(os.path.join(directory, down), os.O_RDONLY | os.O_NONBLOCK)
+        hello = os.open(os.path.join(directory, HELLO), os.O_WRONLY | os.O_NONBLOCK)
+        os.write(hello, f"{up} {down}\n".encode())
+        os.close(hello)
+
+    def recv(self, size: int) -> bytes:
+        import select
+
+        poll = select.poll()
+        poll.register(self._down, select.POLLIN)
+        while True:
+            poll.poll()
+            try:
+                return os.read(self._down, size)
+            except BlockingIOError:
+                continue
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._up, view) :]
+
+    def shutdown(self, how: int) -> None:
+        os.close(self._up)
+
+    def makefile(self, mode: str) -> Any:
+        import io
+
+        class Down(io.RawIOBase):
+            def readable(_) -> bool:
+                return True
+
+            def readinto(_, buffer: Any) -> int:
+                data = self.recv(len(buffer))
+                buffer[: len(data)] = data
+                return len(data)
+
+        return io.BufferedReader(Down())
+
+
+def dial(directory: str, speaks: str) -> Any:
     """A connection that has said who it is."""
     with open(os.path.join(directory, TOKEN), encoding="ascii") as file:
         token = file.read().strip()
-    line = socket.socket(socket.AF_UNIX)
-    line.connect(os.path.join(directory, SOCKET))
+    if os.path.exists(os.path.join(directory, HELLO)):
+        line: Any = Pipes(directory)
+    else:
+        line = socket.socket(socket.AF_UNIX)
+        line.connect(os.path.join(directory, SOCKET))
     line.sendall(f'{{"token":"{token}","speaks":"{speaks}"}}\n'.encode())
     return line
 
 
-def mcp(directory: str) -> int:
+def mcp(directory: str, server: str = "") -> int:
+    """Ours, or one that the binding names."""
     try:
-        line = dial(directory, "mcp")
+        line = dial(directory, f"server/{server}" if server else "mcp")
     except OSError as error:
         sys.stderr.write(f"opagent mcp: the daemon cannot be reached: {error.strerror}\n")
         return 1
@@ -51,7 +103,7 @@ def mcp(directory: str) -> int:
     os._exit(0)
 
 
-def _upwards(line: socket.socket) -> None:
+def _upwards(line: Any) -> None:
     try:
         while data := os.read(0, 1 << 16):
             line.sendall(data)
@@ -150,7 +202,7 @@ def _result(directory: str, asked: tuple[str, dict[str, object]], leave: bool) -
     return found
 
 
-def _ask(line: socket.socket, answers: Any, method: str, params: dict[str, object]) -> dict[str, Any]:
+def _ask(line: Any, answers: Any, method: str, params: dict[str, object]) -> dict[str, Any]:
     import json
 
     line.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
