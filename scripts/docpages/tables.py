@@ -116,7 +116,6 @@ def files() -> str:
             "agent_sockets": paths.agent_sockets("ID"),
             "agent_tools": paths.agent_tools("ID"),
             "agent_network": paths.agent_network("ID"),
-            "agent_tools": paths.agent_tools("ID"),
             "probes": paths.probes(),
             "payload_cache": paths.payload_cache(),
             "python_archives": paths.python_archives(),

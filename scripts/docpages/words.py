@@ -51,7 +51,6 @@ BESIDE = {
         " that ([calls](../concepts/calls.md))."
     ),
     "agent_network": "The way of one agent to the [proxy](../concepts/network.md).",
-    "agent_tools": "Where one agent asks for [calls, notes and tools](../concepts/calls.md); its token lies beside it.",
     "probes": "What runtimes were seen to do: a directory for each, a file for each of its versions.",
     "payload_cache": "What [other machines](../concepts/remote.md) are given, packed once.",
     "python_archives": "Portable Pythons for [other machines](../concepts/remote.md), by `uv`. Remove them for newer ones.",
