@@ -31,9 +31,14 @@ def bind(talk: Talk, text: str = BINDING, directory: Path | None = None) -> Path
     folder = directory or talk.directory
     folder.mkdir(exist_ok=True)
     (folder / ".agent.yaml").write_text(text)
-    asked = talk.client.request("trust/show", {"path": str(folder)})
-    talk.client.request("trust/grant", {"path": str(folder), "digest": asked["digest"]})
+    trust(talk, folder)
     return folder
+
+
+def trust(talk: Talk, directory: Path | None = None) -> None:
+    path = str(directory or talk.directory)
+    asked = talk.client.request("trust/show", {"path": path})
+    talk.client.request("trust/grant", {"path": path, "digest": asked["digest"]})
 
 
 def said(talk: Talk, words: str, agent: str = "writer") -> tuple[dict[str, Any], str]:
