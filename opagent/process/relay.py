@@ -1,4 +1,4 @@
-"""Inside the sandbox: a port of 127.0.0.1 (3128) leads to a socket of ours; then this process is the agent. Standard library only.
+"""Inside the sandbox: a port of 127.0.0.1 leads to a socket of ours; then this process is the agent. Standard library only.
 
     python -I -S relay.py [PORT=]SOCKET PROGRAM ARGUMENT...
 
