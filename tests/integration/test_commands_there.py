@@ -58,6 +58,12 @@ def both(home: Path) -> Iterator[Both]:
 WORKS = [
     # command, what stands in its output
     ("open --host there docs -m hi", "echo: hi"),
+    ("call there:docs hi", "echo: hi"),
+    ("call -C there:docs echo hi", "echo: hi"),
+    ("call --host there -C docs echo hi", "echo: hi"),
+    ("notes write -C there:docs plan Words", "plan.md: 5 bytes"),
+    ("notes read -C there:docs plan", "Words"),
+    ("notes read --host there -C docs", "plan.md"),
     ("open -C there:docs --last -m hi", "echo: hi"),
     ("open -C there: docs -m hi", "echo: hi"),
     ("open there:{file} -m hi", "echo: hi"),
