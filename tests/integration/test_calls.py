@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from opagent import paths
 from tests.doubles.patience import until
 from tests.integration.conftest import Talk
@@ -342,3 +344,24 @@ def test_a_killed_daemon_leaves_no_call_running_and_sends_none_again(talk: Talk)
     assert not _processes(talk)
     text = talk.file(caller, "It is not known whether this happened: the call")
     assert text.count("echo:") == 0
+
+
+@pytest.mark.parametrize("level", ["landlock", "off"])
+def test_calls_work_at_every_level(talk: Talk, level: str) -> None:
+    paths.config().mkdir(parents=True)
+    paths.user_config().write_text(f"version: 1\nsandbox: {{level: '{level}'}}\n")
+    bind(talk)
+    _, answer = said(talk, "/call helper hello\n/run opagent call helper again")
+    assert answer == "[echo: hello]\necho: again\nexit status 0\n"
+    found = talk.client.request("binding/decide", {"path": str(talk.directory), "kind": "agents", "request": "helper"})
+    assert found["enforcement"] == ("proxy" if level == "landlock" else "advisory")
+
+
+def test_a_call_ends_when_the_program_that_asked_for_it_does(talk: Talk) -> None:
+    bind(talk)
+    caller = talk.create("writer")
+    turn = talk.start(caller, "/run timeout -s KILL 2 opagent call helper /wait\n/wait")
+    until(lambda: [row["obj"]["outcome"] for row in rows(talk, "call.end")] == ["cancelled"])
+    assert talk.turn(caller, turn["id"])["state"] == "running"
+    talk.client.request("turn/cancel", {"conversation": caller["id"]})
+    talk.ended(caller, turn["id"])
