@@ -21,6 +21,7 @@ def mcp(app: App) -> None:
     """
     from opagent.process import toolbox
 
+    app.only_here("the tools of an agent are", "opagent call --help")
     directory = os.environ.get(paths.TOOLS)
     if not directory:
         raise Denied("this is for agents that OpAgent started", "OPAGENT_TOOLS is not set", "opagent call --help")

@@ -26,10 +26,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from opagent import control, files, jsonrpc, paths
-from opagent.daemon import confinement
+from opagent.daemon import confinement, wayout
 from opagent.daemon.fifos import Fifos
+from opagent.daemon.posting import Door
+from opagent.mcp.tools import SERVER
 from opagent.model import ProcessId
-from opagent.process import toolbox
+from opagent.process import relay, toolbox
 from opagent.process.landlock import Landlock
 from opagent.process.profile import SOCKETS, Mount
 from opagent.process.programs import Programs
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOOLBOX = "/opt/opagent/toolbox.py"  # where an agent in a box of mounts finds it
+PORT = 3129  # of the loopback in a box: there is nothing else on it but the proxy's
 MOST_LINES = 16  # connections of one agent at a time
 OUTBOX_LIMIT = 64 * 2**20  # bytes that may wait for one that does not read
 _HELLO_LIMIT, _HELLO_WITHIN = 1024, 10.0  # bytes and seconds
@@ -70,6 +73,9 @@ class Line:
     token: str
     argv: tuple[str, ...]  # of toolbox.py with its directory, as the agent sees them
     server: asyncio.Server | Fifos | None = None
+    door: Door | None = None  # of one that takes servers over HTTP only
+    posts: asyncio.Server | None = None
+    url: str = ""  # of the door, as the agent sees it; the name of a server follows
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
 
@@ -101,8 +107,34 @@ class Lines:
             server = await asyncio.start_unix_server(connected, str(paths.agent_tools(launch.id)), limit=control.FRAME_LIMIT)
             os.chmod(paths.agent_tools(launch.id), 0o600)
             line.server = server
+        if c.workspace.runtime(c.role).quirks.get("mcp") == "http":
+            opened = await self._posted(line, opened, folder)
         seen = _seen(opened, folder)
         return replace(opened, env={**opened.env, paths.TOOLS: seen, "PATH": f"{opened.env.get('PATH', '')}:{seen}"})
+
+    async def _posted(self, line: Line, launch: Launch, folder: Path) -> Launch:
+        """With a door for MCP over HTTP on the agent's loopback. Without a network of its own it shares that of this machine."""
+        box = launch.box
+        if isinstance(box, Landlock):
+            return launch  # it may connect to the proxy's port only
+        make = lambda name, send: self.speakers["mcp"](line, send) if name == SERVER else self.named(line, send, name)  # noqa: E731
+        line.door = Door(make, line.token)
+        if not isinstance(box, Bwrap):
+            line.posts = await asyncio.start_server(line.door.connected, "127.0.0.1", 0, limit=control.FRAME_LIMIT)
+            line.url = f"http://127.0.0.1:{line.posts.sockets[0].getsockname()[1]}/mcp/"
+            return launch
+        line.posts = await asyncio.start_unix_server(line.door.connected, str(folder / "http.sock"), limit=control.FRAME_LIMIT)
+        line.url = f"http://127.0.0.1:{PORT}/mcp/"
+        shown = Mount(relay.__file__, wayout.RELAY)
+        mounts = box.profile.mounts if shown in box.profile.mounts else (*box.profile.mounts, shown)
+        before = (line.argv[0], "-I", "-S", wayout.RELAY, f"{PORT}={SOCKETS}/http.sock")
+        held = Bwrap(replace(box.profile, mounts=mounts), box.program)
+        return replace(launch, argv=(*before, *launch.argv), box=held)
+
+    def posted(self, ident: ProcessId) -> tuple[str, str]:
+        """Where the agent finds its servers over HTTP, and the token for it; empty for one that starts them."""
+        line = self._lines.get(ident)
+        return (line.url, line.token) if line is not None else ("", "")
 
     def variables(self, ident: ProcessId) -> dict[str, str]:
         """For a command that the agent runs through us: with them it comes here, too."""
@@ -121,6 +153,9 @@ class Lines:
             return
         if line.server is not None:
             line.server.close()
+        if line.posts is not None and line.door is not None:
+            line.posts.close()
+            line.door.end()
         for writer in line.open:
             writer.close()
         shutil.rmtree(paths.agent_sockets(ident), ignore_errors=True)

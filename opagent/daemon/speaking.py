@@ -114,6 +114,8 @@ class _Control(_Speaker):
         if not isinstance(message, jsonrpc.Request):
             return
         name = METHODS.get(message.method)
+        if message.params.get("wait") is True and name == "agent_send":
+            name = "agent_call"  # the answer is its outcome, and it ends with this connection
         known = next((tool for tool in TOOLS if tool.name == name), None)
         if known is None:
             words = f"an agent's own connection has no method {message.method!r}"

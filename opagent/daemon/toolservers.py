@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 def servers(c: Conversation, launch: Launch) -> tuple[messages.Body, ...]:
-    """In the form of ACP; argv as the agent sees its files."""
+    """In the form of ACP; argv as the agent sees its files. Nothing for a runtime that ignores them."""
+    if c.workspace.runtime(c.role).quirks.get("mcp") == "none":
+        return ()
+    url, token = c.shared.lines.posted(launch.id)
+    if url:
+        bearer = [{"name": "Authorization", "value": f"Bearer {token}"}]
+        names = (SERVER, *c.workspace.binding.tools)
+        return tuple({"type": "http", "name": name, "url": f"{url}{name}", "headers": bearer} for name in names)
     return (*_own(c, launch), *(each for name in c.workspace.binding.tools for each in _named(c, launch, name)))
 
 

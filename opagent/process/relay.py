@@ -1,6 +1,6 @@
-"""Inside the sandbox: 127.0.0.1:3128 leads to the proxy's socket; then this process becomes the agent. Standard library only.
+"""Inside the sandbox: a port of 127.0.0.1 leads to a socket of ours; then this process is the agent. Standard library only.
 
-    python -I -S relay.py SOCKET PROGRAM ARGUMENT...
+    python -I -S relay.py [PORT=]SOCKET PROGRAM ARGUMENT...
 
 The program keeps our pid, pipes and signals; the relay goes on as a child of nobody, and ends with the namespace it lives in.
 """
@@ -15,9 +15,10 @@ _REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection
 
 
 def main(path: str, argv: list[str]) -> None:
+    port, _, path = path.rpartition("=")
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", PORT))
+    listener.bind(("127.0.0.1", int(port or PORT)))
     listener.listen(64)
     child = os.fork()
     if child == 0:

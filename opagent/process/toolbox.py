@@ -195,11 +195,8 @@ def _text(word: str) -> str:
 def _result(directory: str, asked: tuple[str, dict[str, object]], leave: bool) -> dict[str, Any]:
     """The answer; of a call its outcome, unless nobody waits for it. An interrupt ends the call: its connection ends."""
     line = dial(directory, "calls")
-    answers = line.makefile("rb")
-    found = _ask(line, answers, *asked)
-    if asked[0] == "call/start" and "result" in found and not leave:
-        found = _ask(line, answers, "call/result", {"call": found["result"]["call"]})
-    return found
+    method, params = asked
+    return _ask(line, line.makefile("rb"), method, params | ({"wait": True} if method == "call/start" and not leave else {}))
 
 
 def _ask(line: Any, answers: Any, method: str, params: dict[str, object]) -> dict[str, Any]:

@@ -66,20 +66,55 @@ class Server:
         return self._answers.pop(number, None)
 
 
-_servers: dict[str, Server] = {}
+class Posts:
+    """The same over HTTP: a request is one POST, in a thread of its own."""
+
+    ended = False
+
+    def __init__(self, entry: Message) -> None:
+        self._url = str(entry["url"])
+        self._headers = {str(each["name"]): str(each["value"]) for each in entry.get("headers") or []}
+        self._answers: dict[int, Message] = {}
+        self._number = 0
+
+    def ask(self, method: str, params: Message) -> int:
+        self._number += 1
+        threading.Thread(target=self._post, args=(self._number, method, params), daemon=True).start()
+        return self._number
+
+    def _post(self, number: int, method: str, params: Message) -> None:
+        import urllib.request
+
+        body = encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        headers = {**self._headers, "Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(urllib.request.Request(self._url, body, headers)) as answer:
+                self._answers[number] = json.load(answer)
+        except OSError as problem:
+            self._answers[number] = {"error": {"message": str(problem)}}
+
+    def cancel(self, number: int) -> None:
+        """Nobody waits for its answer any more."""
+
+    def answer(self, number: int) -> Message | None:
+        return self._answers.pop(number, None)
 
 
-def server(turn: Turn, name: str) -> Server:
+_servers: dict[str, Server | Posts] = {}
+
+
+def server(turn: Turn, name: str) -> Server | Posts:
     """The session's server of that name, started once."""
     if name not in _servers or _servers[name].ended:
         entry = next((each for each in turn.session.servers if each.get("name") == name), None)
         if entry is None:
             raise ValueError(f"the session has no MCP server {name!r}")
-        _servers[name] = Server(entry)
+        _servers[name] = Posts(entry) if "url" in entry else Server(entry)
     return _servers[name]
 
 
-def asked(line: Server, calls: list[Message]) -> Generator[object, object, list[Message]]:
+def asked(line: Server | Posts, calls: list[Message]) -> Generator[object, object, list[Message]]:
     """Tool calls side by side, and what came back of each; a cancelled turn cancels them."""
     numbers = [line.ask("tools/call", call) for call in calls]
     answers: dict[int, Message] = {}

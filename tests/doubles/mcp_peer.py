@@ -1,7 +1,7 @@
 """The client of the official SDK of MCP, in a process of its own: `python mcp_peer.py MODE ARGV...` with calls as JSON on stdin.
 
 Each line of stdin is `[tool, arguments]`; at the end it says what it got as one JSON object. MODE is the SDK's: auto, legacy or a
-revision. An ARGV that begins with http is the address of a server, with its token behind it.
+revision. An ARGV that begins with http+unix: is the socket of a server, with its token behind it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ async def main(mode: str, argv: list[str]) -> dict[str, Any]:
     server: Any = StdioServerParameters(command=argv[0], args=argv[1:], env=dict(os.environ))
     if argv[0].startswith("http"):
         headers = {"Authorization": f"Bearer {argv[1]}"}
-        server = streamable_http_client(argv[0], http_client=httpx2.AsyncClient(headers=headers, timeout=60))
+        way = httpx2.AsyncHTTPTransport(uds=argv[0].removeprefix("http+unix:"))
+        line = httpx2.AsyncClient(headers=headers, timeout=60, transport=way)
+        server = streamable_http_client("http://127.0.0.1/mcp/opagent", http_client=line)
     async with Client(server, mode=mode) as client:
         tools = (await client.list_tools()).tools
         results = []

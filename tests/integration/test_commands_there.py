@@ -59,6 +59,12 @@ def both(home: Path) -> Iterator[Both]:
 WORKS = [
     # command, what stands in its output
     ("open --host there docs -m hi", "echo: hi"),
+    ("call there:docs hi", "echo: hi"),
+    ("call -C there:docs echo hi", "echo: hi"),
+    ("call --host there -C docs echo hi", "echo: hi"),
+    ("notes write -C there:docs plan Words", "plan.md: 5 bytes"),
+    ("notes read -C there:docs plan", "Words"),
+    ("notes read --host there -C docs", "plan.md"),
     ("open -C there:docs --last -m hi", "echo: hi"),
     ("open -C there: docs -m hi", "echo: hi"),
     ("open there:{file} -m hi", "echo: hi"),
@@ -150,6 +156,9 @@ REFUSED = [
     ("runtime pin nobody --host there", 4, "no version of 'nobody'", "opagent --host there runtime list"),
     ("runtime remove nobody --yes --host there", 4, "no version of 'nobody'", "opagent --host there runtime list"),
     ("runtime bundle nobody -o x.tar --host there", 4, "no version of 'nobody'", "opagent --host there runtime list"),
+    ("mcp --host there", 2, "on this machine only", "opagent call --help"),
+    ("call --host there -C docs nobody hi", 4, "no role or runtime 'nobody'", "opagent --host there doctor"),
+    ("notes read --host there -C docs nothing", 4, "there is no note nothing.md", "opagent --host there notes read"),
     ("logs --host there zzzzz", 4, "zzzzz", "opagent --host there ps --all"),
     ("wait --host there zzzzz", 4, "zzzzz", "opagent --host there"),
     ("init there:docs", 1, "is there already", "opagent explain there:{dir}"),

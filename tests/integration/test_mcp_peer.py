@@ -15,7 +15,7 @@ from opagent.mcp.tools import TOOLS
 from opagent.process import toolbox
 from tests.doubles.patience import until
 from tests.integration.conftest import Talk
-from tests.integration.test_calls import bind
+from tests.integration.test_calls import bind, trust
 
 PEER = Path(__file__).resolve().parents[1] / "doubles/mcp_peer.py"
 
@@ -69,3 +69,52 @@ def test_a_client_hears_that_a_long_call_is_at_work(line: list[str]) -> None:
     found = peer("legacy", line, ("agent_call", {"to": "helper", "prompt": "/slow 12 0.5"}))
     assert found["results"][0]["structured"]["outcome"] == "answer"
     assert found["progress"][0] == "agent_call is at work, 5 s"
+
+
+_RUNTIME = """
+name: poster
+title: Poster
+about: Takes servers over HTTP only
+version: "1.0.0"
+command: ["{python}", "-I", "-S", "ECHO", "--state={state}"]
+quirks: {usage: turn, mcp: http}
+"""
+
+
+@pytest.fixture
+def poster(talk: Talk) -> Talk:
+    package = paths.config() / "runtimes/poster"
+    package.mkdir(parents=True)
+    (package / "runtime.yaml").write_text(_RUNTIME.replace("ECHO", str(paths.bundled_runtimes() / "echo")))
+    bind(
+        talk,
+        "version: 1\nagent: writer\nroles: {writer: {runtime: poster}, helper: {runtime: echo}}\ncan: {agents: {allow: [helper]}}\n",
+    )
+    return talk
+
+
+@pytest.mark.parametrize("level", ["auto", "off"])
+def test_an_agent_that_refuses_servers_over_stdio_has_them_over_http(poster: Talk, level: str) -> None:
+    paths.user_config().write_text(f"version: 1\nsandbox: {{level: '{level}'}}\n")
+    trust(poster)
+    caller = poster.create("writer")
+    turn = poster.say(caller, "/call helper hello")
+    assert poster.answer(caller, turn["id"]) == "[echo: hello]\n"
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_the_official_client_speaks_http_with_it(poster: Talk, mode: str) -> None:
+    poster.start(poster.create("writer"), "/wait")
+    row = until(lambda: next((row for row in poster.client.request("process/list", {})["processes"] if row["turn"]), None))
+    folder = paths.agent_sockets(row["id"])
+    door = f"http+unix:{folder}/http.sock"
+    found = peer(mode, [door, (folder / "token").read_text()], ("agent_call", {"to": "helper", "prompt": "hello"}))
+    assert found["results"][0]["text"] == "echo: hello"
+    assert peer_fails([door, "guess"])
+
+
+def peer_fails(server: list[str]) -> bool:
+    done = subprocess.run(
+        [sys.executable, "-P", str(PEER), "legacy", *server], input="", capture_output=True, text=True, timeout=120
+    )
+    return done.returncode != 0
