@@ -16,7 +16,7 @@ import shlex
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opagent import jsonrpc
 from opagent.acp import pace
@@ -28,7 +28,7 @@ from opagent.daemon.toolprocess import Running
 from opagent.errors import AgentFailed, OpAgentError
 from opagent.mcp import inventory
 from opagent.mcp.inventory import Standing, State
-from opagent.mcp.out import Answered, Broken, Out, ToAgent, Tools, ToServer, Wanted, Withdrawn
+from opagent.mcp.out import Answered, Asks, Broken, Out, ToAgent, Tools, ToServer, Wanted, Withdrawn
 from opagent.mcp.passing import READS
 from opagent.mcp.proxy import Proxy
 from opagent.model import Effect, ProcessId
@@ -113,6 +113,7 @@ class Session:
         self._starts: list[float] = []
         self._deciding: dict[int, asyncio.Task[None]] = {}
         self._calls: dict[int, Verdict] = {}  # what happens, by the number under which its end comes
+        self._questions: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._refusals = Refusals()
         self._ended = False
@@ -159,7 +160,7 @@ class Session:
 
     async def _forget(self) -> None:
         self._tooling.sessions.discard(self)
-        for task in [*self._deciding.values()]:
+        for task in [*self._deciding.values(), *self._questions]:
             task.cancel()
         for timer in self._timers:
             timer.cancel()
@@ -193,6 +194,8 @@ class Session:
                         task.cancel()
                 case Answered() as how:
                     await self._answered(how)
+                case Asks(ident, params):
+                    self._ask(ident, params)
                 case Broken(why):
                     await self._stop()
                     waiting.extend(self._proxy.lost(why))
@@ -265,6 +268,8 @@ class Session:
 
     async def _stop(self) -> None:
         running, self._running = self._running, None
+        for task in self._questions:
+            task.cancel()  # nobody waits for the answers
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
@@ -324,6 +329,15 @@ class Session:
         except OpAgentError as error:  # what cannot be recorded does not happen
             verdict = Verdict(False, str(error))
         self._put(lambda: self._verdict(wanted.number, verdict))
+
+    def _ask(self, ident: jsonrpc.Id, params: dict[str, Any]) -> None:
+        async def asked() -> None:
+            result = await toolcalls.question(self._c, self.name, params)
+            self._put(lambda: self._do(self._proxy.told(ident, result)))
+
+        task = asyncio.create_task(asked(), name=f"tool-question-{self.agent}")
+        self._questions.add(task)
+        task.add_done_callback(self._questions.discard)
 
     async def _verdict(self, number: int, verdict: Verdict) -> None:
         self._deciding.pop(number, None)

@@ -201,6 +201,20 @@ def test_what_a_server_asks_is_answered_without_the_agent(talk: Talk) -> None:
     assert json.loads(words(tooled.do(call("ask"))[0])) == [-32601, tooled.folder.as_uri()]
 
 
+def test_a_question_of_a_server_goes_to_the_person(talk: Talk) -> None:
+    tooled = Tooled(talk)
+    tooled.has(("elicit", ""))
+    turn = tooled.start(call("elicit"))
+    [waits] = until(talk.approvals)
+    assert waits["kind"] == "question" and waits["subject"] == "the tool server box asks: Whose notes?"
+    talk.client.request("approval/answer", {"approval": waits["id"], "allow": True, "answer": "Ada's"})
+    assert json.loads(words(tooled.answers(turn)[0])) == {"action": "accept", "content": {"name": "Ada's"}}
+    turn = tooled.start(call("elicit"))
+    [waits] = until(talk.approvals)
+    talk.client.request("approval/answer", {"approval": waits["id"], "allow": False})
+    assert json.loads(words(tooled.answers(turn)[0])) == {"action": "decline"}
+
+
 def test_resources_are_decided_like_tools(talk: Talk) -> None:
     tooled = Tooled(talk, can={"mcp": {"allow": ["box/resources:read"]}})
     read = {"server": "box", "method": "resources/read", "params": {"uri": "x:y"}}
