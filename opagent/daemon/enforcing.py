@@ -29,7 +29,8 @@ def ground(workspace: Workspace, agent: str | None) -> Ground:
     except OpAgentError:  # nothing can be started: what is there can still be shown
         return Ground()
     exposed = frozenset(key.name for key in handed if not key.variable)
-    proxied = frozenset([*ways_out, *(["secrets"] if len(exposed) < len(handed) else [])])
+    calls = ["agents"] if level is Level.STRICT else []  # its own socket is the only one that leads to another agent
+    proxied = frozenset([*ways_out, *calls, *(["secrets"] if len(exposed) < len(handed) else [])])
     return Ground(level.value, services, proxied, exposed)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from opagent.errors import NotFound
-from opagent.model import Approval, ApprovalState, Event, Kind, TurnState
+from opagent.model import Approval, ApprovalState, ConversationId, Event, Kind, TurnState
 from opagent.store import approvals as rows
 from opagent.store import conversations as conversation_rows
 from opagent.store import remembered as remembered_rows
@@ -24,7 +24,7 @@ _LONG = 300  # characters of a prompt and of an action in one step
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`what` is one word of prompt, asked, rule, answered, told, done, void, ended, remembered."""
+    """`what` is one word of prompt, called, asked, rule, answered, told, done, void, ended, remembered."""
 
     at: str
     what: str
@@ -69,7 +69,7 @@ def _steps(shared: Shared, approval: Approval) -> Iterator[Step]:
     events = shared.journal.of_kinds(approval.conversation, _TOLD)
     events = [event for event in events if event.turn == approval.turn]
     body = next((event.body for event in events if _is(event, Kind.APPROVAL_ASKED, approval.id)), {})
-    yield from prompt(events)
+    yield from prompt(events, shared)
     record = shared.database.read(lambda db: conversation_rows.get(db, approval.conversation))
     who = f"{body.get('agent') or record.agent} ({approval.process}) in {record.workspace}, {record.path}"
     yield Step(approval.asked_at, "asked", f"by {who}: {short(approval.subject)}")
@@ -79,10 +79,16 @@ def _steps(shared: Shared, approval: Approval) -> Iterator[Step]:
     yield from _remembered(shared, approval)
 
 
-def prompt(events: list[Event]) -> Iterator[Step]:
+def prompt(events: list[Event], shared: Shared) -> Iterator[Step]:
+    """What was said first; where an agent said it, also what that one was told, up to the person."""
     queued = next((event for event in events if _queued(event)), None)
     if queued is not None:
         said = queued.body
+        if isinstance(call := said.get("call"), Mapping):
+            caller, turn = ConversationId(str(call["conversation"])), call["turn"]
+            above = [each for each in shared.journal.of_kinds(caller, (Kind.TURN_STATE,)) if each.turn == turn]
+            yield from prompt(above, shared)
+            yield Step(queued.at, "called", f"call {call['id']} by {call['by']} in {caller}, turn {turn}")
         yield Step(queued.at, "prompt", f"by {said.get('author')} via {said.get('via')}: {short(str(said.get('text') or ''))}")
 
 

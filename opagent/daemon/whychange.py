@@ -54,7 +54,7 @@ def _steps(shared: Shared, effect: Effect) -> Iterator[Step]:
         conversation, turn = ConversationId(effect.conversation), effect.turn
         events = [each for each in shared.journal.of_kinds(conversation, _TOLD) if each.turn == turn]
         beside = shared.database.read(lambda db: rows.of_turn(db, conversation, turn))
-    yield from prompt(events)
+    yield from prompt(events, shared)
     seen = effect.state is State.SEEN
     same = [each for each in beside if each.path == effect.path and each.path is not None] or [effect]
     for each in same:

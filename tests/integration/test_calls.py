@@ -295,3 +295,27 @@ def test_a_person_calls_an_agent(talk: Talk) -> None:
     assert (found["outcome"], found["text"]) == ("answer", "echo: hello")
     assert Path(found["file"]).is_file()
     until(lambda: not _processes(talk))
+
+
+def test_why_goes_back_through_the_call_to_the_person(talk: Talk) -> None:
+    bind(talk)
+    said(talk, '/call helper /mcp opagent notes_write {"path": "plan", "text": "Words"}')
+    told = talk.client.request("audit/why", {"id": str(talk.directory / ".opagent/notes/plan.md")})
+    steps = [(step["what"], step["text"]) for step in told["steps"]]
+    prompts = [text for what, text in steps if what == "prompt"]
+    assert prompts[0].startswith("by human:") and prompts[1].startswith("by agent:writer via call")
+    assert any(what == "called" and "by writer in" in text for what, text in steps)
+
+
+def test_explain_says_that_calls_have_to_pass_us(talk: Talk) -> None:
+    bind(talk)
+    found = talk.client.request("binding/decide", {"path": str(talk.directory), "kind": "agents", "request": "helper"})
+    assert (found["effect"], found["enforcement"]) == ("allow", "proxy")
+
+
+def test_the_librarian_of_a_directory_asks_another_agent(talk: Talk) -> None:
+    bind(talk, "version: 1\nagent: librarian\ncan: {agents: {allow: [echo]}}\n")
+    _, answer = said(talk, "/ask echo Look at intro.md.", "librarian")
+    assert answer == "echo: Look at intro.md.\n"
+    _, answer = said(talk, "/ask librarian hello", "librarian")
+    assert ("librarian gave no answer" in answer and "may not be called" in answer) or "circle" in answer
