@@ -26,7 +26,10 @@ RULE_WORDS = {
     "deny": "a list of patterns that are denied",
     "default": "allow, ask or deny: the answer where no pattern matches",
 }
-NAMED = {"roles": "NAME", "tools": "NAME", "secrets": "NAME", "can.secrets": "VARIABLE", "env": "VARIABLE", "tools.NAME.headers": "HEADER"}
+NAMED = {
+    "roles": "NAME", "tools": "NAME", "secrets": "NAME", "can.secrets": "VARIABLE", "env": "VARIABLE",
+    "tools.NAME.headers": "HEADER",
+}  # fmt: skip
 
 BINDING_INTRO = """\
 A directory with this file is a workspace. Files of the directories above count too: [the binding](../concepts/binding.md)
