@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "daemon/stop": ("when?: now|idle", "stopping (the reply comes before the end; idle: nothing runs, waits or is asked)"),
     "daemon/doctor": ("", "checks: [{name, ok: true|false|null, sentence, hint?}]"),
+    "runtime/run": ("words: [text] (of `opagent runtime`; asks nobody)", "status, stdout, stderr"),
     "workspace/open": (
         "path, agent?, environment?",
         "workspace, focus?, agent, role, runtime, argv, conversations, trust, level, enforcement, notices: [text]",
@@ -50,6 +51,7 @@ METHODS: dict[str, tuple[str, str]] = {
         "path, kind, request, agent?, environment?",
         "workspace, kind, request, effect, by_rule?, rule, enforcement, reason, layers: [{layer, effect|null, rule, counts}]",
     ),
+    "runtime/probe": ("name, environment?", "the record of what the runtime was seen to do, can: {need: bool}, lines, seconds"),
     "binding/create": ("path, agent?, template?", "binding (the file that was written)"),
     "trust/show": ("path, agent?, environment?", "path, state, digest, question: [lines], difference?"),
     "trust/grant": ("path, digest, agent?, environment?", "path, state"),
@@ -79,6 +81,24 @@ METHODS: dict[str, tuple[str, str]] = {
         "path (a directory or a conversation's file), environment?",
         "nothing; of what stands for something on another machine elsewhere (HOST:DIR), of a file also conversation (its id)",
     ),
+    "conversation/name": ("conversation, title (where it has none)", "title"),
+    "conversation/image": (
+        "conversation, type, data (base64)",
+        "path (of the file that keeps it, from that of the conversation)",
+    ),
+    "conversation/archive": (
+        "conversation, empty? (only if nobody said anything in it, and nobody else follows it)",
+        "archived, removed (its file, in which nothing stood), path",
+    ),
+    "agent/prepare": (
+        "conversation, environment?",
+        "state, sentence, session? (what it says of itself; else it comes as an event `agent_state`)",
+    ),
+    "agent/set": (
+        "conversation, method: session/set_mode|session/set_model|session/set_config_option, params, request",
+        "nothing; an event `agent_state` with `set`, the request, says what the agent made of it",
+    ),
+    "agent/facts": ("path", "session? (what the directory's agent said of itself when it was last started)"),
     "conversation/fork": ("conversation, turn?", "conversation"),
     "conversation/import": (
         "path, source (a conversation's file), name?, origin?, agent?, environment?",
@@ -158,9 +178,14 @@ METHODS: dict[str, tuple[str, str]] = {
         "by}]",
     ),
     "approval/forget": ("remembered: [id]", "forgotten: [remembered]"),
+    "person/attend": (
+        "lends?: {name: host:port} (secrets that this client's machine gives, for those hosts)",
+        "then a `waits` notification for each question, and `secret` {id, name, host, port, agent, workspace}",
+    ),
+    "person/secret": ("id (of what was asked), value? or why?", ""),
     "audit/why": (
-        "id (of an approval)",
-        "id, kind: approval, state, title, steps: [{at, what, text}]",
+        "id (of an approval, a remembered answer, a record), or a path",
+        "id, kind: approval|remembered|effect, state, title, steps: [{at, what, text}]",
     ),
     "usage/list": (
         "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",

@@ -287,14 +287,23 @@ def agent_log(process: str) -> Path:
     return state() / "logs" / f"{process}.log"
 
 
+def probes() -> Path:
+    """What runtimes were seen to do: a directory for each, a file for each of its versions; and where probes work meanwhile."""
+    return state() / "probes"
+
+
 def agent_state(workspace: str, runtime: str) -> Path:
     """The directory a runtime keeps its data in, one per workspace and runtime."""
     return state() / "agents" / f"{runtime}-{_digest(workspace)}"
 
 
 def agent_home(workspace: str, runtime: str) -> Path:
-    """What is kept of the home directory that agents of this runtime see in this workspace."""
-    return agent_state(workspace, runtime) / "home"
+    """What is kept of the home directory that agents of this runtime see in this workspace.
+
+    Beside `agent_state`, never in it: there an agent could put a link, and what it leads to would be mounted the next time.
+    """
+    own = agent_state(workspace, runtime)
+    return own.with_name(f"{own.name}.home")
 
 
 def landlock_home(process: str) -> Path:
@@ -342,7 +351,17 @@ def bundled_workspaces() -> Path:
 
 def runtime_directories() -> tuple[Path, ...]:
     """Where runtimes are looked for, first match wins: the user's own, installed packages, bundled ones."""
-    return (config() / "runtimes", data() / "runtimes", bundled_runtimes())
+    return (config() / "runtimes", installed_runtimes(), bundled_runtimes())
+
+
+def installed_runtimes() -> Path:
+    """Holds a directory per runtime with its versions; the names that begin with a dot are work in progress."""
+    return data() / "runtimes"
+
+
+def runtime_registry() -> Path:
+    """The list of agents that was fetched last, in the form of the ACP registry; without it the one that comes with us counts."""
+    return data() / "registry.json"
 
 
 def editor_swaps() -> tuple[Path, ...]:

@@ -17,6 +17,7 @@ PROTOCOL_VERSION = 1
 AUTH_REQUIRED = -32000
 REQUEST_CANCELLED = -32800  # code of the answer to a request that is no longer wanted
 Body = dict[str, Any]
+Setting = tuple[str, Body]  # a method session/set_..., and its parameters without the session
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def selected_outcome(option: str) -> Body:
     return {"outcome": {"outcome": "selected", "optionId": option}}
 
 
-def choices(facts_of_session: Mapping[str, Any], category: str, wanted: str) -> tuple[str, Body] | None:
+def choices(facts_of_session: Mapping[str, Any], category: str, wanted: str) -> Setting | None:
     """The request that sets the session's `category` (model, mode) to `wanted`: (method, parameters without sessionId) or None.
 
     A configuration option of that category if there is one, else the older `session/set_mode` or `session/set_model`,
@@ -125,6 +126,17 @@ def choices(facts_of_session: Mapping[str, Any], category: str, wanted: str) -> 
     if category == "model" and models:
         return "session/set_model", {"modelId": _value(as_list(models.get("availableModels")), "modelId", wanted)}
     return None
+
+
+def after_setting(facts_of_session: Mapping[str, Any], setting: Setting, result: Mapping[str, Any]) -> Body:
+    """What the session says of itself once the agent has taken a setting."""
+    said, (method, params) = dict(facts_of_session), setting
+    if isinstance(result.get("configOptions"), list):
+        said["configOptions"] = result["configOptions"]
+    for named, key, current in (("mode", "modes", "currentModeId"), ("model", "models", "currentModelId")):
+        if method == f"session/set_{named}" and as_dict(said.get(key)):
+            said[key] = {**as_dict(said[key]), current: params.get(f"{named}Id")}
+    return said
 
 
 def _flat(options: Any) -> list[Any]:

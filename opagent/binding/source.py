@@ -120,7 +120,7 @@ def _where_it_may_stand(source: Source) -> Iterator[str]:
     data = source.data
     if not source.own:
         said = "only in your own configuration"
-        for key in ("hardlinks", "notify", "secrets"):
+        for key in ("hardlinks", "lend", "notify", "secrets"):
             if key in data:
                 yield source.problem((key,), said, of_key=True)
         if "in_file" in data.get("approvals", {}):
@@ -138,6 +138,12 @@ def _names(source: Source) -> Iterator[str]:
     for index, name in enumerate(can.get("env", ())):
         if FORBIDDEN_ENV.fullmatch(name):
             yield source.problem(("can", "env", index), f"{name} is never passed on: {_CHANGES}")
+    for machine, lent in source.data.get("lend", {}).items():
+        for name, host in lent.items():
+            try:
+                address.authority(host, 443)
+            except ValueError as error:
+                yield source.problem(("lend", machine, name), f"expected one host or host:port, found {host} ({error})")
     for name, secret in can.get("secrets", {}).items():
         keys = ("can", "secrets", name)
         if FORBIDDEN_ENV.fullmatch(name):

@@ -19,7 +19,7 @@ _RESULT = "result"
 _ENDS: dict[str, type[OpAgentError]] = {"budget": BudgetReached, "timed_out": DeadlinePassed, "crashed": AgentCrashed}
 
 
-@click.command(cls=Command, example='opagent call proofreader "Look at intro.md."', exits=tuple(EXITS))
+@click.command(cls=Command, example='opagent call reviewer "Look at intro.md."', exits=tuple(EXITS))
 @click.argument("to", metavar="TO|result", type=TARGET)
 @click.argument("prompt", required=False, metavar="PROMPT|CALL")
 @click.option("--no-wait", is_flag=True, help="Print the id of the call and leave; `opagent call result ID` fetches the answer.")

@@ -31,7 +31,9 @@ COMMANDS = {
     "why": ("why", "why", "who did it, by which rule, on whose word, and what followed"),
     "audit": ("audit", "audit", "what was done, by which rule, and whether the record is whole"),
     "conversations": ("conversations", "conversations", "the conversation files and their logs"),
+    "runtime": ("runtime", "runtime", "agent programs: install, upgrade, go back, remove"),
     "host": ("hosts", "host", "other machines"),
+    "acp": ("acp", "acp", "the agent of a directory for an editor, on stdin and stdout"),
     "secrets": ("secrets", "secrets", "where your secrets are"),
     "doctor": ("doctor", "doctor", "what works here and what is missing"),
     "daemon": ("daemon", "daemon", "the per-user daemon"),
@@ -42,6 +44,7 @@ COMMANDS = {
 ALIASES = {
     "approval": "approvals",
     "hosts": "host",
+    "runtimes": "runtime",
     "conversation": "conversations",
     "log": "logs",
 }

@@ -32,10 +32,10 @@ def trust(app: App, target: str | None, agent: str | None, action: str | None) -
         answer = app.ask(f"trust/{action}", path=app.path(target), agent=agent, environment=app.environment())
         app.out.talk(f"{answer['path']}: {state_word(answer['state'])}")
     else:
-        _question(app, app.path(target), agent, action)
+        question(app, app.path(target), agent, action)
 
 
-def _question(app: App, path: str, agent: str | None, action: str | None) -> None:
+def question(app: App, path: str, agent: str | None, action: str | None) -> None:
     shown = app.ask("trust/show", path=path, agent=agent, environment=app.environment())
     if app.out.json:
         app.out.result(shown)

@@ -18,7 +18,7 @@ from opagent.acp.connection import Connection, Noise, Refusal, Reply
 from opagent.daemon import inbox
 from opagent.daemon.confinement import Plan
 from opagent.daemon.shared import Shared
-from opagent.errors import AgentFailed, AgentStuck, OpAgentError
+from opagent.errors import AgentFailed, AgentStuck, OpAgentError, SignInNeeded
 from opagent.model import ExitReport
 from opagent.process.privategit import Private
 from opagent.process.supervisor import Launch, Process
@@ -44,6 +44,7 @@ class Role:
     comes_back: bool = True  # false: its session/load is known not to work
     own: Mapping[str, Any] = field(default_factory=dict)  # `_meta.opagent` of session/new
     servers: tuple[messages.Body, ...] = ()  # `mcpServers` of session/new
+    chosen: tuple[messages.Setting, ...] = ()  # what a person has set since, beyond the binding
 
 
 class Agent:
@@ -54,6 +55,7 @@ class Agent:
         self.plan, self.box = plan, launch.box  # how firmly it is held, and what it reaches
         self._launch = launch
         self.git: Private | None = None  # what it sees of the repository of its workspace
+        self.notices: tuple[str, ...] = ()  # for the person, with its first turn
         self.began = 0  # its last turn, nanoseconds of the wall clock
         self.scripts: dict[str, str] = {}  # of package.json, as they were before that
         self.stale = False  # something that was mounted for it is not any more
@@ -69,7 +71,8 @@ class Agent:
         self.stopping = False
         self.hit = ""  # the limit for which it is ended, as a sentence
         self._again: str | None = None  # the session to come back to
-        self._settings: list[tuple[str, dict[str, Any]]] = []
+        self._settings: list[messages.Setting] = []
+        self._setting: messages.Setting = ("", {})  # the one that the agent was asked for last
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._waiting_bytes = 0
         self._room = asyncio.Semaphore(inbox.UNREAD)
@@ -225,6 +228,7 @@ class Agent:
                 self._settings = [*self._wanted_settings()]
                 self._next_setting()
             case "session/set_mode" | "session/set_model" | "session/set_config_option":
+                self.session_facts = messages.after_setting(self.session_facts, self._setting, reply.result)
                 self._next_setting()
 
     def on_refusal(self, refusal: Refusal) -> str | None:
@@ -240,11 +244,11 @@ class Agent:
             raise self.signed_out(refusal)
         raise AgentFailed(f"{self.role.runtime} refused {refusal.method}", f"it says: {refusal.message}")
 
-    def signed_out(self, refusal: Refusal) -> AgentFailed:
+    def signed_out(self, refusal: Refusal) -> SignInNeeded:
         """The agent wants an account: what a person has to type, and the ways that it names itself."""
         ways = messages.ways_to_sign_in(self.facts)
         why = f"it says: {refusal.message}" + (f"; its ways are: {ways}" if ways else "")
-        return AgentFailed(f"{self.role.runtime} wants you to sign in", why, self.role.signin or f"opagent logs {self.id}")
+        return SignInNeeded(f"{self.role.runtime} wants you to sign in", why, self.role.signin or f"opagent logs {self.id}")
 
     def _open_session(self) -> None:
         self.deadline("session", SESSION_DEADLINE)
@@ -255,14 +259,14 @@ class Agent:
         else:
             self.request("session/new", messages.session_new(self.role.cwd, self.role.own, self.role.servers))
 
-    def _wanted_settings(self) -> list[tuple[str, dict[str, Any]]]:
+    def _wanted_settings(self) -> list[messages.Setting]:
         wanted = [("model", self.role.model), ("mode", self.role.mode)]
         found = [messages.choices(self.session_facts, category, value) for category, value in wanted if value]
-        return [one for one in found if one]
+        return [*(one for one in found if one), *self.role.chosen]
 
     def _next_setting(self) -> None:
         if self._settings:
-            method, params = self._settings.pop(0)
+            method, params = self._setting = self._settings.pop(0)
             self.request(method, {"sessionId": self.session, **params})
         else:
             self.met("session")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from opagent.daemon.host import Host
 
 Result = Mapping[str, Any]
+_LOGGED = ("same", "wider", "offers", "content", "call")
 
 
 async def approval_list(host: Host, client: Client, params: Params) -> Result:
@@ -35,9 +36,9 @@ async def approval_list(host: Host, client: Client, params: Params) -> Result:
 
 
 def _told(host: Host, approval: Approval) -> dict[str, Any]:
-    """With the patterns that an answer may be remembered for, while it waits."""
+    """While it waits, with what is offered, shown and may be remembered, as whoever was asked live knows it."""
     logged = host.shared.approvals.logged(approval.id) or {}
-    return control.approval_json(approval) | {key: logged[key] for key in ("same", "wider") if key in logged}
+    return control.approval_json(approval) | {key: logged[key] for key in _LOGGED if key in logged}
 
 
 async def approval_answer(host: Host, client: Client, params: Params) -> Result:

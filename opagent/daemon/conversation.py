@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from opagent.acp.connection import Update
@@ -21,6 +22,7 @@ from opagent.daemon import (
     inbox,
     lifecycle,
     limits,
+    preparing,
     questions,
     reaching,
     saves,
@@ -82,6 +84,7 @@ class Conversation:
         self.model = ""  # what the front matter said when the agent was started
         self.stuck = ""  # why the next turn does not begin, where it is for a person to do something
         self.guard = Guard()
+        self.settings = preparing.Settings()
         self._ticking = False
         self._looking = False  # a `Changed` lies in the inbox
 
@@ -229,6 +232,8 @@ class Conversation:
                 await saves.send_draft(self, item)
             case inbox.Foreign():
                 await foreign.saved(self, item)
+            case inbox.Do():
+                await preparing.do(self, item)
             case inbox.Tick():
                 self._ticking = False
                 await clocks.ticked(self)
@@ -331,7 +336,7 @@ class Conversation:
                 self.queue.appendleft(found)
                 self.standing.behind |= {turn}
 
-    async def move(self, happening: Happening, sentence: str = "") -> None:
+    async def move(self, happening: Happening, sentence: str = "", more: Mapping[str, str] = MappingProxyType({})) -> None:
         """To the next state of the process by the table of `process/states.py`; each move is an event."""
         self.process_state = move(self.process_state, happening)
         self.sentence, self.since = self.redaction.hide(sentence), self.shared.now()
@@ -339,6 +344,6 @@ class Conversation:
         if self.agent is not None:
             body["process"] = self.agent.id
         if sentence:
-            body["sentence"] = sentence
+            body |= {"sentence": sentence, **more}
         turn = self.current.turn.id if self.current else None
         await self.append([Draft(Kind.AGENT_STATE, turn, body)])

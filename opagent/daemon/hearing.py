@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from opagent.acp import messages
 from opagent.acp.connection import Asked, Closed, Incoming, Noise, Refusal, Reply, Told, Update, Withdrawn
-from opagent.daemon import granted, questions, recording, stopping, turns
+from opagent.daemon import granted, preparing, questions, recording, stopping, turns
 from opagent.errors import AgentFailed
-from opagent.model import ProcessState
+from opagent.model import Kind, ProcessState
 from opagent.process.states import Happening
+from opagent.store.events import Draft
 
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
@@ -28,7 +30,7 @@ async def heard(c: Conversation, incoming: tuple[Incoming, ...]) -> None:
             if c.agent is not None and not c.agent.speaks_of(message.session):
                 log.debug("%s: an update of another session", c.record.id)
             elif c.current is None:
-                _keep_early(c, message)
+                await _keep_early(c, message)
             else:
                 updates.append(message)
             continue
@@ -61,6 +63,8 @@ async def _message(c: Conversation, message: Incoming) -> None:
             await turns.ended(c, number, result)
         case Refusal(number, "session/prompt"):
             await turns.refused(c, number, message)
+        case Reply() | Refusal() if message.number in c.settings.sent:
+            await preparing.told(c, message)
         case Reply():
             agent.on_reply(message)
             await _maybe_ready(c, agent)
@@ -85,7 +89,11 @@ async def _message(c: Conversation, message: Incoming) -> None:
             pass  # the exit follows
 
 
-def _keep_early(c: Conversation, update: Update) -> None:
+async def _keep_early(c: Conversation, update: Update) -> None:
+    read = messages.read_update(update.update)
+    if read is not None and read[0] is Kind.AGENT_STATE:  # of the session, not of a turn: whoever follows it shows it at once
+        await c.append([Draft(Kind.AGENT_STATE, None, read[1])])
+        return
     replay = c.agent is not None and c.agent.replaying  # of what stands in the file already
     if len(c.early) < EARLY and not replay and len(repr(update.update)) < EARLY_BYTES:
         c.early.append(update)
@@ -95,6 +103,7 @@ async def _maybe_ready(c: Conversation, agent: Agent) -> None:
     if not agent.ready or c.process_state is not ProcessState.STARTING:
         return
     await c.move(Happening.REPLIED)
+    await preparing.ready(c, agent)
     for draft in recording.ready(c, agent):
         c.shared.record(draft, c.record.id)
     await c.look()

@@ -26,6 +26,7 @@ from opagent.daemon import (
     toolprocess,
     whereabouts,
 )
+from opagent.daemon.attending import Attending
 from opagent.daemon.calling import Calls
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
@@ -96,6 +97,7 @@ class Host:
             log.warning("%s", notice)
         self.mirrors = Mirrors(self)
         self.links = Links(self)
+        self.attending = Attending(self)
         self.heads = Heads(self)
 
     @classmethod

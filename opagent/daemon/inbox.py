@@ -7,7 +7,7 @@ consumer (`daemon/conversation.py`) takes them out and never waits for a person 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +17,7 @@ from opagent.model import Approval, Decision, ExitReport, ProcessId, Turn, TurnI
 
 if TYPE_CHECKING:
     from opagent.daemon.asking import Pause, Question, Waiting
+    from opagent.daemon.conversation import Conversation
     from opagent.daemon.turns import Prompt
     from opagent.store.events import Draft
 
@@ -186,6 +187,14 @@ class Foreign:
 
 
 @dataclass(frozen=True, slots=True)
+class Do:
+    """What a method wants done in order with all else. `done` gets its end or its error, and nothing else hears of that."""
+
+    work: Callable[[Conversation], Awaitable[None]]
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A few seconds went by: look at the clocks, write what is due."""
 
@@ -210,4 +219,5 @@ Item: TypeAlias = (
     | Changed
     | SendDraft
     | Foreign
+    | Do
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,11 @@ class Key:
     path: str = ""
     tls: bool = True
     usage: tuple[str, ...] = ()
+
+    @property
+    def lent(self) -> str:
+        """By which name a person's own machine is asked for it: it is not known here, and the proxy puts it in."""
+        return self.said.partition(":")[2] if not self.source and self.variable and self.said.startswith("user:") else ""
 
     @property
     def enforcement(self) -> str:
@@ -109,10 +114,16 @@ def _kept_from_it(key: Key, spec: RuntimeSpec, workspace: Workspace) -> Key:
     return Key(key.name, key.source, key.said, key.host, key.port, key.origin, variable, path, tls, usage)
 
 
-async def values(workspace: Workspace, wanted: list[Key]) -> dict[str, str]:
-    """The value of each. Raises NotFound, Denied: an agent does not start without a secret that its binding promises."""
+async def values(workspace: Workspace, wanted: list[Key], lends: Callable[[Key], bool] = lambda key: False) -> dict[str, str]:
+    """The value of each; "" for one that a person's own machine lends, which is asked for at each request.
+
+    Raises NotFound, Denied: an agent does not start without a secret that its binding promises.
+    """
     found = {}
     for key in wanted:
+        if not key.source and lends(key):
+            found[key.name] = ""
+            continue
         if not key.source:
             hint = f"$EDITOR {shlex.quote(str(paths.user_config()))}"
             raise NotFound(f"the secret {key.name} is not there", _unknown(key), hint)
@@ -132,7 +143,8 @@ def shown(workspace: Workspace, role: str) -> list[dict[str, str]]:
 
 
 def _unknown(key: Key) -> str:
-    return f"{key.origin} wants {key.said}, and {paths.user_config()} has no such name under `secrets:`"
+    said = f"{key.origin} wants {key.said}, and {paths.user_config()} has no such name under `secrets:`"
+    return said + ("; nor does a machine of yours lend it that is linked to this one" if key.lent else "")
 
 
 def token() -> str:

@@ -8,7 +8,7 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opagent.daemon import aftercare, confinement, gestures, inbox, recording, standing, toolservers, turns
+from opagent.daemon import aftercare, confinement, gestures, inbox, preparing, recording, standing, toolservers, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
@@ -60,10 +60,11 @@ async def start(c: Conversation) -> None:
     spec = c.workspace.runtime(speaker.agent)
     confined = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
     launch = await c.shared.lines.attach(c, await c.shared.network.attach(c, confined.launch))
-    role = replace(role, model=role.model or await gestures.model(c) or None, servers=toolservers.servers(c, launch))
+    model, chosen = role.model or await gestures.model(c) or None, c.settings.kept(c.guest)
+    role = replace(role, model=model, chosen=chosen, servers=toolservers.servers(c, launch))
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
-    agent.git, agent.scripts = confined.git, confined.scripts
+    agent.git, agent.scripts, agent.notices = confined.git, confined.scripts, confined.said
     c.shared.running.add(agent)
     act = recording.spawn(c, agent, launch, speaker.agent)
     spawn = await c.shared.process_starts(agent, speaker, act, recording.under(c, c.workspace))
@@ -96,7 +97,9 @@ async def exited(c: Conversation, report: ExitReport) -> None:
             await c.move(Happening.GAVE_UP, f"{sentence}; {reason}")
         case Stay():
             await c.move(Happening.ENDED, sentence)
-    if c.current is not None:
+    if c.current is not None and c.current.pause is not None:  # it was told to stop, and ended: what is asked is asked
+        await turns.finish(c, TurnState.CANCELLED, c.current.pause.reason, sentence)
+    elif c.current is not None:
         reason, hint = (report.reason, f"opagent explain {shlex.quote(c.workspace.path)}") if hit else ("crashed", "")
         await turns.finish(c, TurnState.INTERRUPTED, reason, sentence, hint or f"opagent logs {c.record.id}")
     c.post(inbox.Look())
@@ -112,7 +115,7 @@ async def fail(c: Conversation, error: OpAgentError) -> None:
         await _forget(c, report)
     await _bury(c)
     if c.process_state not in (ProcessState.STOPPED, ProcessState.FAILED, ProcessState.BACKOFF):
-        await c.move(Happening.GAVE_UP, str(error))
+        await c.move(Happening.GAVE_UP, str(error), {"code": error.code, "hint": error.hint})
     if c.current is not None:
         try:
             await turns.finish(c, TurnState.FAILED, error.code, str(error), error.hint)
@@ -171,6 +174,7 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
             await aftercare.after(c)
     agent, c.agent = c.agent, None
     c.generation += 1
+    await preparing.unheard(c)
     c.early.clear()
     if c.services is not None:
         await c.services.close()

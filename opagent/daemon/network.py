@@ -103,8 +103,8 @@ class Network:
 
     async def admit(self, c: Conversation, launch: Launch, wanted: list[keys.Key], way: Way) -> Launch:
         """The same for these secrets and this way: of a program that runs for the agent in a box of its own."""
-        found = await keys.values(c.workspace, wanted)
-        self._shared.known.keep({value: name for name, value in found.items()})
+        found = await keys.values(c.workspace, wanted, self._shared.attended.lends)
+        self._shared.known.keep({value: name for name, value in found.items() if value})
         by_proxy = {key.name: key for key in wanted if key.variable}
         env = {**launch.env, **{name: value for name, value in found.items() if name not in by_proxy}}
         if way is Way.NONE or (way is Way.OPEN and not by_proxy):
@@ -254,18 +254,33 @@ class Network:
     # ---- requests --------------------------------------------------------------------------------------------------------
 
     async def _decide(self, number: int, guest: Guest | None, said: Mapping[str, Any]) -> None:
-        verdict = connecting.Verdict(False, "this agent is gone")
+        verdict, secret = connecting.Verdict(False, "this agent is gone"), ""
         if guest is not None:
             key, mark = guest.keys.get(said["service"], (None, ""))
             wanted = Wanted(guest.id, said["host"], said["port"], key, mark)
             try:
+                secret = await self._lent(guest, wanted) if key is not None and key.lent else ""
                 verdict = await connecting.decided(guest.conversation, wanted, guest.answers)
             except OpAgentError as error:  # what cannot be recorded does not happen
                 verdict = connecting.Verdict(False, str(error))
             if verdict.allow:
                 self._open[number] = guest, wanted
-        said_back = {"allow": verdict.allow, "why": verdict.why, "named": list(verdict.named)}
+        said_back = {"allow": verdict.allow, "why": verdict.why, "named": list(verdict.named), "secret": secret}
         self._say({"op": "verdict", "id": number, **said_back})
+
+    async def _lent(self, guest: Guest, wanted: Wanted) -> str:
+        """A secret of the person's own machine, for this request. Raises Denied, which is recorded as any refusal."""
+        assert wanted.key is not None
+        c = guest.conversation
+        try:
+            value = await self._shared.attended.secret(wanted.key, c.role, c.workspace.path)
+        except OpAgentError as error:
+            said = {"agent": guest.id, "host": wanted.host, "port": wanted.port, "why": str(error)}
+            await connecting.refused(c, guest.answers.refusals, said)
+            raise
+        self._shared.known.keep({value: wanted.key.name})
+        wanted.mark = fingerprint(keys.fingerprint_key(), value)
+        return value
 
     async def _over(self, said: Mapping[str, Any]) -> None:
         guest, wanted = self._open.pop(said["id"], (None, None))

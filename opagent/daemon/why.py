@@ -5,6 +5,7 @@ A kind of thing that can be asked about is a row of `FINDERS`: it gives the `Why
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from opagent.model import Approval, ApprovalState, ConversationId, Event, Kind, 
 from opagent.store import approvals as rows
 from opagent.store import conversations as conversation_rows
 from opagent.store import remembered as remembered_rows
+from opagent.store.remembered import Remembered
 
 if TYPE_CHECKING:
     from opagent.daemon.shared import Shared
@@ -61,8 +63,20 @@ def _approval(shared: Shared, word: str) -> Why | None:
     return Why(approval.id, "approval", approval.state.value, approval.subject, tuple(steps))
 
 
+def _answer(shared: Shared, word: str) -> Why | None:
+    """Of a remembered answer, r12: the question that it answered, and for what else it counts."""
+    if not re.fullmatch(r"r\d+", word):
+        return None
+    found = [each for each in shared.database.read(lambda db: remembered_rows.listed(db)) if each.id == word]
+    if not found:
+        return None
+    asked = _approval(shared, found[0].approval or "")
+    steps = asked.steps if asked is not None else (Step(found[0].at, "remembered", kept(found[0])),)
+    return Why(word, "remembered", found[0].effect.word, found[0].shown, steps)
+
+
 Finder = Callable[["Shared", str], Why | None]
-FINDERS: tuple[Finder, ...] = (_approval,)
+FINDERS: tuple[Finder, ...] = (_approval, _answer)
 
 
 def _steps(shared: Shared, approval: Approval) -> Iterator[Step]:
@@ -130,7 +144,27 @@ def answered(body: Mapping[str, Any]) -> tuple[str, str]:
 def _remembered(shared: Shared, approval: Approval) -> Iterator[Step]:
     for each in shared.database.read(lambda db: remembered_rows.listed(db)):
         if each.approval == approval.id:
-            yield Step(each.at, "remembered", f"{each.id}: {each.effect.word} {each.shown}; opagent approvals forget {each.id}")
+            yield Step(each.at, "remembered", kept(each))
+
+
+def kept(answer: Remembered) -> str:
+    """Of a remembered answer: for what it counts, where, by whom, until when, and how it is taken back."""
+    where = f"in {answer.conversation}" if answer.conversation else f"in {answer.workspace}"
+    for_whom = f"for {answer.agent} {where}, as long as the same rules decide"
+    return f"{answer.id}: {answer.effect.word} {answer.shown}, {for_whom}; by {answer.by}; opagent approvals forget {answer.id}"
+
+
+def earlier(shared: Shared, decision: Mapping[str, Any], at: str) -> Iterator[Step]:
+    """What decided was an answer that was remembered: whose, to which question, and whether it still counts."""
+    named = re.search(r"\((\w+)\)$", str(decision.get("rule") or ""))
+    if decision.get("layer") != "remembered" or named is None:
+        return
+    known = shared.database.read(lambda db: remembered_rows.listed(db))
+    found = next((each for each in known if named[1] in (each.approval, each.id)), None)
+    if found is not None:
+        yield Step(found.at, "remembered", f"{kept(found)}; opagent why {named[1]}")
+        return
+    yield Step(at, "remembered", f"the answer to {named[1]}, which is forgotten since; opagent why {named[1]}")
 
 
 def _is(event: Event, kind: Kind, ident: str) -> bool:

@@ -17,7 +17,7 @@ _CLOSE = re.compile(rb"^(?:---|\.\.\.)[ \t]*\r?(?:\n|\Z)", re.M)
 _ID = re.compile(r"[0-9a-hjkmnp-tv-z]{4}-[0-9a-hjkmnp-tv-z]{1,16}")
 _PLAIN = re.compile(r"[A-Za-z][\w./@+-]*(?: [\w./@+-]+)*|\d{4}-\d\d-\d\dT[\d:]+Z|[0-9a-z]{4}-[0-9a-z]+")
 _NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-_NUMBERS = {"opagent", "part"}  # keys whose value stands as it is
+_NUMBERS = {"opagent", "part", "archived"}  # keys whose value stands as it is
 
 
 def _span(content: bytes) -> tuple[int, int, int] | None:

@@ -28,7 +28,7 @@ RULE_WORDS = {
 }
 NAMED = {
     "roles": "NAME", "tools": "NAME", "secrets": "NAME", "can.secrets": "VARIABLE", "env": "VARIABLE",
-    "tools.NAME.headers": "HEADER",
+    "tools.NAME.headers": "HEADER", "probe.env": "VARIABLE", "probe.files": "PATH", "lend": "MACHINE", "lend.MACHINE": "NAME",
 }  # fmt: skip
 
 BINDING_INTRO = """\

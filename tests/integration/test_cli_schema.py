@@ -17,7 +17,7 @@ from opagent.cli.main import COMMANDS
 from opagent.cli.run import root
 from opagent.cli.schemas import OUTPUTS, of
 from opagent.client import Client
-from tests.doubles import runtimes
+from tests.doubles import packages, runtimes
 from tests.doubles.sshd import sshd
 from tests.doubles.terminal import run
 
@@ -116,6 +116,16 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("secrets check")
     said("secrets set", "nothing", fails=True)  # no value
     said("secrets forget", "nothing", fails=True)
+    own = packages.own(home / "own", "mine", "1.0")
+    said("runtime install", str(own))
+    said("runtime upgrade", "mine")
+    said("runtime list", "--all")
+    said("runtime info", "mine")
+    said("runtime pin", "mine")
+    said("runtime pin", "mine", "--off")
+    said("runtime rollback", "mine", fails=True)
+    said("runtime bundle", "mine", "--output", str(home / "mine.tar"))
+    said("runtime remove", "mine", "--yes")
     said("daemon start")
     said("daemon status")
     said("wait", "nobody", fails=True)
