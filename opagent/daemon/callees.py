@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ANSWER = 256 * 1024  # characters of an answer that the caller gets; all of it is in the callee's file
 _TITLE = 80
 _TRIES = 20
-_REASONS = {"budget": End.BUDGET, "loop": End.BUDGET, End.TIMED_OUT.value: End.TIMED_OUT}
+REASONS = {"budget": End.BUDGET, "loop": End.BUDGET, End.TIMED_OUT.value: End.TIMED_OUT}
 
 
 async def conversation(host: Host, c: Conversation, found: Target, wanted: Wanted) -> Conversation:
@@ -117,7 +117,7 @@ def outcome(call: Call, turn: Turn, sentence: str, text: str) -> Outcome:
     if call.unwanted is not None:
         end, why = call.unwanted, call.why
     elif turn.state is TurnState.CANCELLED:
-        end, why = _REASONS.get(reason, End.CANCELLED), sentence or f"its turn was cancelled: {reason}"
+        end, why = REASONS.get(reason, End.CANCELLED), sentence or f"its turn was cancelled: {reason}"
     else:
         end, why = End.FAILED, sentence or f"its turn ended as {turn.state.value}: {reason}"
     said = f"{why}\n\nIt said until then:\n{text}" if text else why

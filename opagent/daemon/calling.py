@@ -92,7 +92,7 @@ class Calls:
         self._running[call.caller, call.working] += 1
 
         async def made() -> Outcome:
-            title = callees.title(self._host, wanted.prompt)
+            call.begun, title = True, callees.title(self._host, wanted.prompt)
             callee = await self._host.create(found.workspace, found.spot.role, title)
             outcome = await self._turn(call, callee, Prompt(wanted.prompt, by, "call", request(call.id)), wanted.timeout)
             callees.give_back(self._host, call)
@@ -125,7 +125,12 @@ class Calls:
         callee = self._host.conversations.get(call.conversation) if call.conversation is not None else None
         if callee is not None and call.turn is not None:
             callee.post(inbox.Cancel(call.turn, end.value))
-        elif call.task is not None:
+        else:
+            asyncio.get_running_loop().call_soon(self._cancel, call)  # not before its task has begun: it sets the outcome
+
+    @staticmethod
+    def _cancel(call: Call) -> None:
+        if call.task is not None and not call.begun:
             call.task.cancel()
 
     # ---- for the conversations -----------------------------------------------------------------------------------------------
@@ -144,18 +149,20 @@ class Calls:
         """Whether the turn waits for a call that it made."""
         return any(not each.over.done() for each in self._made_in(conversation, turn))
 
-    def turn_stops(self, conversation: ConversationId, turn: TurnId, why: str) -> None:
+    def turn_stops(self, conversation: ConversationId, turn: TurnId, reason: str) -> None:
         """The turn is being ended: what was called in it is not wanted any more."""
+        end = callees.REASONS.get(reason, End.CANCELLED)
         for call in self._made_in(conversation, turn):
-            self.stop(call, End.CANCELLED, why)
+            self.stop(call, end, f"the turn that called is ended: {reason}")
 
     def turn_ended(self, c: Conversation, turn: Turn, sentence: str) -> None:
         """Committed. Whoever called it hears; what it called ends, and the processes of those are given back."""
         place = (c.record.id, turn.id)
         if (heard := self._ends.pop(place, None)) is not None and not heard.done():
             heard.set_result((turn, sentence))
-        self.turn_stops(*place, "the turn that called has ended")
+        self.turn_stops(*place, turn.reason or turn.state.value)
         for call in self._made_in(*place):
+            call.left = True
             callees.give_back(self._host, call)
         self._trees.pop(place, None)
         self._slots.pop(place, None)
@@ -189,6 +196,8 @@ class Calls:
             if not call.over.done():
                 call.over.set_result(outcome)
                 self._show(call)
+            if call.left:
+                callees.give_back(self._host, call)
 
     def _slot(self, c: Conversation) -> asyncio.Semaphore:
         """So many calls of a turn run at a time; the others wait for one to end."""
@@ -200,16 +209,21 @@ class Calls:
     async def _made(self, c: Conversation, call: Call, wanted: Wanted) -> Outcome:
         """For an agent. Raises OpAgentError where it does not begin."""
         host, slot = self._host, self._slot(c)
-        found = admitting.target(host, c.workspace.path, wanted.to, host.brought(c.workspace.path), c.record.agent)
-        call.to = found.spot
         prompt = host.shared.known.hide(wanted.prompt)
-        admitting.within_bounds(call, found, admitting.deepest(c.workspace.binding.capabilities))
-        decision, approval = await admitting.allowed(c, found, prompt)
-        act = Act(
-            AuditKind.CALL_START, {"name": found.request, "path": found.spot.workspace, "role": found.spot.role},
-            {"command": prompt}, decision, approval, call.caller, call.working, call.by.role, call=call.id, trace=call.trace,
-        )  # fmt: skip
-        async with slot, self._recorded(call, act):
+        who = (call.caller, call.working, call.by.role)
+        asked = {"command": prompt}
+        act = Act(AuditKind.CALL_START, {"name": wanted.to}, asked, None, None, *who, call=call.id, trace=call.trace)
+        try:
+            found = admitting.target(host, c.workspace.path, wanted.to, host.brought(c.workspace.path), c.record.agent)
+            call.to = found.spot
+            admitting.within_bounds(call, found, admitting.deepest(c.workspace.binding.capabilities))
+            decision, approval = await admitting.allowed(c, found, prompt)
+        except OpAgentError as error:
+            await host.shared.effects.denied(act, str(error)[:300])
+            raise
+        obj = {"name": found.request, "path": found.spot.workspace, "role": found.spot.role}
+        async with slot, self._recorded(call, replace(act, obj=obj, decision=decision, approval=approval)):
+            call.begun = True  # from here on it is not cancelled, but looks at the end of each step whether it is still wanted
             callee = await callees.conversation(host, c, found, wanted)
             said = Prompt(prompt, f"agent:{call.by.role}", "call", request(call.id), call=callees.named(call))
             return await self._turn(call, callee, said, min(wanted.timeout, LONGEST))
@@ -218,7 +232,13 @@ class Calls:
     async def _recorded(self, call: Call, act: Act) -> AsyncIterator[None]:
         """Write-ahead: without the record of its begin there is no call. Raises StoreFailed."""
         effects = self._host.shared.effects
-        effect, state, why = await effects.begin(act), State.FAILED, ""
+        begun = asyncio.ensure_future(effects.begin(act))
+        try:
+            effect = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            await effects.end(await begun, act, State.FAILED, {"outcome": (call.unwanted or End.FAILED).value}, call.why)
+            raise
+        state, why = State.FAILED, ""
         try:
             yield
             state, why = (State.DONE, "") if call.end is End.ANSWER else (State.FAILED, call.why)
@@ -234,6 +254,9 @@ class Calls:
         host = self._host
         before = host.journal.last_seq(callee.record.id)
         call.conversation, call.file = callee.record.id, callee.record.path
+        if call.unwanted is not None:
+            call.end = call.unwanted
+            return Outcome(call.unwanted, call.why)
         turn = await self._queued(callee, call, said)
         self._show(call)
         heard = self._ends[callee.record.id, turn.id]

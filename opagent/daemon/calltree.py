@@ -93,6 +93,8 @@ class Call:
     file: str = ""
     waits: str = ""
     span: str = field(default_factory=lambda: secrets.token_hex(8))
+    begun: bool = False  # something is made for it that must not be left half
+    left: bool = False  # the turn that called has ended: nobody goes on in the callee's conversation in it
     end: End | None = None
     unwanted: End | None = None  # it is being ended, as what
     why: str = ""

@@ -347,7 +347,7 @@ async def cancel(c: Conversation, reason: str) -> None:
     if running.cancel_reason is not None:
         return
     running.cancel_reason = reason
-    c.shared.calls.turn_stops(c.record.id, running.turn.id, "the turn that called is cancelled")
+    c.shared.calls.turn_stops(c.record.id, running.turn.id, reason)
     if agent is None or agent.session is None:
         await finish(c, TurnState.CANCELLED, reason, running.cancel_sentence)
         return

@@ -46,8 +46,11 @@ BESIDE = {
     "local": "For a state that would lie on NFS, SMB or FUSE (`state-HASH/` below it), and for long socket paths.",
     "machine_socket": "One for each machine that is [linked](../concepts/remote.md); it leads to the daemon there.",
     "agent_sockets": "The sockets of one agent: all of `run` that it sees, as `/run/opagent`.",
+    "agent_tools": (
+        "Where one agent calls others, asks you and shares notes; `token` beside it says who speaks, `opagent` is its command for"
+        " that ([calls](../concepts/calls.md))."
+    ),
     "agent_network": "The way of one agent to the [proxy](../concepts/network.md).",
-    "agent_tools": "Where one agent asks for [calls, notes and tools](../concepts/calls.md); its token lies beside it.",
     "probes": "What runtimes were seen to do: a directory for each, a file for each of its versions.",
     "payload_cache": "What [other machines](../concepts/remote.md) are given, packed once.",
     "python_archives": "Portable Pythons for [other machines](../concepts/remote.md), by `uv`. Remove them for newer ones.",

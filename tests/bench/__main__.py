@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import confined, load, merging, noticing, proxying, redacting, remote, rights, starts, storing, stream
+from tests.bench import calling, confined, load, merging, noticing, proxying, redacting, remote, rights, starts, storing, stream
 from tests.bench.place import Place
 from tests.bench.rows import Row, table
 from tests.bench.sizes import QUICK, WHOLE, Sizes
@@ -18,6 +18,7 @@ MEASURES: dict[str, Callable[[Place, Sizes], Iterator[Row]]] = {
     "start": starts.command_line,
     "open": starts.opening,
     "confined": confined.confined,
+    "call": calling.calling,
     "proxy": proxying.proxying,
     "flood": stream.flood,
     "delay": stream.delay,

@@ -21,7 +21,7 @@ from tests.doubles import packages, runtimes
 from tests.doubles.sshd import sshd
 from tests.doubles.terminal import run
 
-NO_OBJECT = {"completion", "schema", "daemon stop", "daemon run"}
+NO_OBJECT = {"completion", "mcp", "schema", "daemon stop", "daemon run"}
 Said = Callable[..., list[dict[str, Any]]]
 
 
@@ -104,6 +104,11 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("open", str(docs), "-m", "/spend 5 0.5")
     said("budget", ident)
     said("usage", "--by", "day")
+    said("call", "-C", str(docs), "echo", "hello")
+    said("call", "-C", str(docs), "echo", "/crash", fails=None)
+    said("notes write", "-C", str(docs), "plan", "Words")
+    said("notes read", "-C", str(docs))
+    said("notes read", "-C", str(docs), "plan")
     said("restart", ident)
     said("stop", ident)
     tools(said, home / "tooled")
