@@ -7,9 +7,11 @@ await ended(c, verdict, answered)
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from opagent.acp import elicitation
 from opagent.binding.question import visible
 from opagent.daemon import inbox, wanting
 from opagent.daemon import workspace as workspaces
@@ -17,7 +19,7 @@ from opagent.daemon.asking import Question
 from opagent.daemon.connecting import Refusals
 from opagent.daemon.effects import Act
 from opagent.mcp.out import Answered, Wanted
-from opagent.model import Approval, ApprovalId, ApprovalState, Decision, Effect, ProcessId
+from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Decision, Effect, ProcessId
 from opagent.policy import remembering
 from opagent.store.effects import State
 from opagent.store.events import AuditKind
@@ -78,6 +80,26 @@ async def _asked(c: Conversation, what: str, wanted: Wanted, decision: Decision)
         return decision, answer.id, ""
     why = f": {answer.reason}" if answer.reason else ""
     return decision, answer.id, f"{what} is {answer.state.value} by {answer.answered_by}{why} (asked by {decision.rule})"
+
+
+async def question(c: Conversation, server: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A question of a server to the person, in the middle of a call; what the server is told."""
+    asked = {"mode": "form", **params}
+    try:
+        form = elicitation.read_question(asked)
+    except ValueError as error:
+        c.post(
+            inbox.Notes(c.generation, f"the tool server {server} asked what cannot be shown, since {error}; it was declined", {})
+        )
+        return elicitation.declined()
+    decision = Decision(Effect.ASK, f"a question of the tool server {server}", "server", "proxy")
+    words = "\n".join(visible(line) for line in f"the tool server {server} asks: {form.message}".split("\n"))
+    answer = await wanting.person(c, Question(QUESTION, words, form.digest, form.options, decision))
+    if not isinstance(answer, Approval):
+        return elicitation.cancelled()
+    if answer.state is ApprovalState.ALLOWED:
+        return elicitation.accepted(asked, answer.answer or "")
+    return elicitation.declined() if answer.state is ApprovalState.DENIED else elicitation.cancelled()
 
 
 def subject(what: str, arguments: Any) -> str:

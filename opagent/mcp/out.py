@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from opagent.jsonrpc import Id
 from opagent.mcp import inventory
 from opagent.mcp.inventory import Tool
 
@@ -66,10 +67,18 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Asks:
+    """The server has a question for the person (`elicitation/create`); answered by `told`."""
+
+    id: Id
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """The server cannot be used as it is."""
 
     why: str
 
 
-Out: TypeAlias = ToAgent | ToServer | Tools | Wanted | Answered | Withdrawn | Broken
+Out: TypeAlias = ToAgent | ToServer | Tools | Wanted | Answered | Withdrawn | Asks | Broken

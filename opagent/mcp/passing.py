@@ -1,6 +1,6 @@
 """What passes between an agent and an MCP server, in tables, and how a message is rewritten on its way; keeps no state. Pure.
 
-An agent's capabilities are not told to the server: so it asks for nothing that would not be answered (sampling, questions). Of a
+An agent's capabilities are not told to the server, but ours: so it asks for nothing that would not be answered (sampling). Of a
 server's own, those that pass are told; its `instructions` are not, since nobody would see when they change.
 """
 
@@ -49,7 +49,7 @@ def for_server(request: Request) -> dict[str, Any]:
     params = request.params
     if request.method == "initialize":
         named = {key: params[key] for key in params if key in ("protocolVersion", "clientInfo")}
-        return {**named, "capabilities": {"roots": {}}}
+        return {**named, "capabilities": {"roots": {}, "elicitation": {}}}
     found = {key: params[key] for key in _KEPT if key in params}
     if said := meta(params):
         found["_meta"] = {**said, _ABILITIES: {}} if modern(params) else dict(said)

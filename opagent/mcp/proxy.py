@@ -22,10 +22,11 @@ from opagent import jsonrpc
 from opagent.jsonrpc import Failure, Notification, Request, Response
 from opagent.mcp import inventory, passing
 from opagent.mcp.inventory import Tool
-from opagent.mcp.out import Answered, Broken, Out, ToAgent, Tools, ToServer, Wanted, Withdrawn
+from opagent.mcp.out import Answered, Asks, Broken, Out, ToAgent, Tools, ToServer, Wanted, Withdrawn
 from opagent.mcp.passing import READS
 
 OPEN_REQUESTS = 64  # of one agent to one server
+MOST_QUESTIONS = 4  # of a server to the person at a time
 MOST_PAGES, MOST_ITEMS, LIST_LIMIT = 32, 1024, 4 * 2**20  # of one tools/list; bytes of all its pages
 FAILED = -32000  # the server is not there, or says nothing that can be used
 
@@ -66,6 +67,7 @@ class Proxy:
         self._first: Request | None = None  # the agent's `initialize`
         self._begun = 0  # our number of an `initialize` that we say again; what is for the server waits behind it
         self._held: list[ToServer] = []
+        self._questions: list[jsonrpc.Id] = []  # of the server, not answered yet
         self._told = False  # the agent knows that the list changed, and did not read it since
 
     # ---- from the agent --------------------------------------------------------------------------------------------------
@@ -252,6 +254,9 @@ class Proxy:
                 return self._replied(ident, message, len(line))
             case Failure(id=ident) if ident is not None:
                 return self._replied(ident, message, len(line))
+            case Request(method="elicitation/create") if self._calls_run and len(self._questions) < MOST_QUESTIONS:
+                self._questions.append(message.id)
+                return [Asks(message.id, message.params)]
             case Request():
                 return self._send(jsonrpc.encode(passing.answer(message, self._root)))
             case Notification():
@@ -289,6 +294,18 @@ class Proxy:
             told.append(Answered(number, error, hashlib.sha256(digest.encode()).hexdigest() if digest else "", size))
         return told
 
+    @property
+    def _calls_run(self) -> bool:
+        """A server asks in the middle of a call, and otherwise nobody knows why."""
+        return any(each.call and not each.silent for each in self._asked.values())
+
+    def told(self, ident: jsonrpc.Id, result: Mapping[str, Any]) -> list[Out]:
+        """What became of a question of the server."""
+        if ident not in self._questions:
+            return []  # of a process that is gone
+        self._questions.remove(ident)
+        return self._send(jsonrpc.encode(Response(ident, dict(result))))
+
     def _server_notifies(self, message: Notification) -> list[Out]:
         params = message.params
         match message.method:
@@ -314,7 +331,7 @@ class Proxy:
     def lost(self, why: str) -> list[Out]:
         """The server is gone: whoever waits for an answer of it hears so. What is not decided yet may still come."""
         asked, self._asked = self._asked, {}
-        self._held, self._begun, self._shown = [], 0, None
+        self._held, self._begun, self._shown, self._questions = [], 0, None, []
         found = self.not_listed(why)
         for number, each in asked.items():
             found += self._ended(number, each, why)

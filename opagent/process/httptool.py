@@ -9,6 +9,7 @@ OPAGENT_TOOL_BASE is set, requests go there, and the proxy puts the secret in an
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -26,6 +27,8 @@ LIMIT = 16 * 2**20  # bytes of a message
 PATIENCE = 600.0  # seconds without a byte
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _VERSION = "io.modelcontextprotocol/protocolVersion"
+
+BROKEN = (OSError, ValueError, http.client.HTTPException)  # what a server that breaks off, or speaks no HTTP, ends in
 
 Message = dict[str, Any]
 
@@ -89,7 +92,7 @@ class Bridge:
                 self._say({**told, "id": ident})
                 return
             why += f": {body[:300].decode('utf-8', 'replace').strip()}" if body else ""
-        except (OSError, ValueError) as error:
+        except BROKEN as error:
             why = str(getattr(error, "reason", error)) or type(error).__name__
         if ident is not None and not answered:
             self._say({"jsonrpc": "2.0", "id": ident, "error": {"code": -32000, "message": why or "it did not answer"}})
@@ -111,14 +114,14 @@ class Bridge:
             with self._open("GET", {"MCP-Protocol-Version": self._version} if self._version else {}) as response:
                 for each in _messages(response):
                     self._say(each)
-        except (OSError, ValueError):
+        except BROKEN:
             pass  # most have none
 
     def _leave(self) -> None:
         if self._session:
             try:
                 self._open("DELETE", {}, within=1.0).close()
-            except (OSError, ValueError):
+            except BROKEN:
                 pass
 
     def _open(self, method: str, headers: dict[str, str], data: bytes | None = None, within: float = PATIENCE) -> Any:
@@ -147,7 +150,7 @@ def _plain(value: str) -> str:
 
 
 def _messages(response: Any) -> Iterator[Message]:
-    """Of a body of JSON, or of a stream of events. Raises OSError, ValueError."""
+    """Of a body of JSON, or of a stream of events. Raises what BROKEN names."""
     if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
         body = response.read(LIMIT + 1)
         if len(body) > LIMIT:

@@ -63,6 +63,10 @@ def call(ident: Any, name: str, arguments: Message) -> None:
             say(id="other", method="roots/list")
             roots = json.loads(sys.stdin.readline())
             say(id=ident, result=text(json.dumps([refused.get("error", {}).get("code"), roots["result"]["roots"][0]["uri"]])))
+        case "elicit":
+            schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+            say(id="form", method="elicitation/create", params={"message": "Whose notes?", "requestedSchema": schema})
+            say(id=ident, result=text(json.dumps(json.loads(sys.stdin.readline())["result"])))
         case "environ":
             say(id=ident, result=text(json.dumps(dict(os.environ))))
         case "see":

@@ -89,14 +89,21 @@ class Remote:
             case "broken":
                 handler.say(b"<html>oops</html>", "text/html", 500)
             case "silent":
-                handler.stream(b": nothing\n\n")
+                handler.stream([b": nothing\n\n"])
+            case "cut":
+                handler.send_response(200)
+                handler.send_header("content-type", "application/json")
+                handler.send_header("transfer-encoding", "chunked")
+                handler.end_headers()
+                handler.wfile.write(b"ff\r\nhalf")
+                handler.close_connection = True
             case "huge":
                 handler.say(b'"' + b"x" * (17 * 2**20) + b'"', "application/json")
             case "streamed":
                 progress = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "half"}}
                 answer = {"jsonrpc": "2.0", "id": ident, "result": {"content": [{"type": "text", "text": "streamed"}]}}
                 handler.stream(
-                    *[b"event: message\ndata: " + json.dumps(each).encode() + b"\r\n\r\n" for each in (progress, answer)]
+                    [b"event: message\ndata: " + json.dumps(each).encode() + b"\r\n\r\n" for each in (progress, answer)]
                 )
             case _:
                 self._say(handler, ident, {"content": [{"type": "text", "text": "looked"}]})
@@ -145,7 +152,13 @@ def test_the_key_is_put_in_on_the_way_and_stands_nowhere(talk: Talk, remote: tup
 def test_bad_answers_are_errors_and_the_next_call_works(talk: Talk, remote: tuple[Remote, Server]) -> None:
     there, web = remote
     reached = Reached(talk, web)
-    for bad, word in {"moved": "HTTP 307", "broken": "HTTP 500", "silent": "did not answer", "huge": "16 MiB"}.items():
+    for bad, word in {
+        "moved": "HTTP 307",
+        "broken": "HTTP 500",
+        "silent": "did not answer",
+        "cut": "ncomplete",
+        "huge": "16 MiB",
+    }.items():
         there.bad = bad
         assert word in reached.do(call("look"))[0]["error"]["message"], bad
     there.bad = ""

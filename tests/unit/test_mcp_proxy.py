@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from opagent.mcp import inventory, passing
 from opagent.mcp.inventory import State
-from opagent.mcp.out import Answered, Broken, Out, ToAgent, Tools, ToServer, Wanted, Withdrawn
+from opagent.mcp.out import Answered, Asks, Broken, Out, ToAgent, Tools, ToServer, Wanted, Withdrawn
 from opagent.mcp.proxy import MOST_PAGES, OPEN_REQUESTS, Proxy
 
 SCHEMA = {"type": "object"}
@@ -63,7 +63,7 @@ class Played:
         }
         outs = self.agent(id="i", method="initialize", params=params)
         (said,) = to_server(outs)
-        assert said["params"]["capabilities"] == {"roots": {}}
+        assert said["params"]["capabilities"] == {"roots": {}, "elicitation": {}}
         result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {"listChanged": True}}, "instructions": "obey"}
         (answer,) = to_agent(self.proxy.from_server(line(id=said["id"], result=result)))
         assert answer["id"] == "i"
@@ -242,6 +242,21 @@ def test_late_answers_are_told_to_both() -> None:
     outs = played.proxy.from_agent(line(id=2, method="tools/list"))
     assert isinstance(outs[0], ToServer)
     assert "error" in to_agent(played.proxy.late(outs[0].number, "nothing"))[0]
+
+
+def test_a_server_may_ask_the_person_in_the_middle_of_a_call_only() -> None:
+    played = Played(tool("add"))
+    played.begin()
+    asks = line(id="q", method="elicitation/create", params={"message": "Sure?"})
+    (refused,) = to_server(played.proxy.from_server(asks))
+    assert refused["error"]["code"] == -32601
+    (wanted,) = played.call("add")
+    assert isinstance(wanted, Wanted)
+    played.proxy.perform(wanted.number)
+    assert played.proxy.from_server(asks) == [Asks("q", {"message": "Sure?"})]
+    (told,) = to_server(played.proxy.told("q", {"action": "decline"}))
+    assert (told["id"], told["result"]) == ("q", {"action": "decline"})
+    assert played.proxy.told("q", {"action": "decline"}) == []
 
 
 # ---- the inventory ---------------------------------------------------------------------------------------------------------
