@@ -19,7 +19,7 @@ from opagent.client import Client
 from tests.doubles.sshd import sshd
 from tests.doubles.terminal import run
 
-NO_OBJECT = {"completion", "schema", "daemon stop", "daemon run"}
+NO_OBJECT = {"acp", "completion", "schema", "daemon stop", "daemon run"}
 Said = Callable[..., list[dict[str, Any]]]
 
 
