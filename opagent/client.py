@@ -28,8 +28,8 @@ EVERYTHING = "*"
 # What must not happen twice when the connection is lost between question and answer.
 _ONCE = frozenset(
     {
-        "approval/answer", "approval/forget", "binding/create", "conversation/create", "conversation/fork", "conversation/import",
-        "conversation/rebuild", "daemon/stop", "process/stop", "process/restart",
+        "approval/answer", "approval/forget", "binding/create", "call/start", "call/stop", "conversation/create",
+        "conversation/fork", "conversation/import", "conversation/rebuild", "daemon/stop", "process/stop", "process/restart",
     }
 )  # fmt: skip
 

@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "daemon/stop": ("when?: now|idle", "stopping (the reply comes before the end; idle: nothing runs, waits or is asked)"),
     "daemon/doctor": ("", "checks: [{name, ok: true|false|null, sentence, hint?}]"),
+    "runtime/run": ("words: [text] (of `opagent runtime`; asks nobody)", "status, stdout, stderr"),
     "workspace/open": (
         "path, agent?, environment?",
         "workspace, focus?, agent, role, runtime, argv, conversations, trust, level, enforcement, notices: [text]",
@@ -50,12 +51,22 @@ METHODS: dict[str, tuple[str, str]] = {
         "path, kind, request, agent?, environment?",
         "workspace, kind, request, effect, by_rule?, rule, enforcement, reason, layers: [{layer, effect|null, rule, counts}]",
     ),
+    "runtime/probe": ("name, environment?", "the record of what the runtime was seen to do, can: {need: bool}, lines, seconds"),
     "binding/create": ("path, agent?, template?", "binding (the file that was written)"),
     "trust/show": ("path, agent?, environment?", "path, state, digest, question: [lines], difference?"),
     "trust/grant": ("path, digest, agent?, environment?", "path, state"),
     "trust/deny": ("path", "path, state"),
     "trust/revoke": ("path", "path, state"),
     "trust/list": ("", "records: [{path, digest, state, at}]"),
+    "tool/list": (
+        "path, environment?",
+        "workspace, trust, servers: [{name, bound, started, origin, command?, url?, problem?, running: "
+        "[process], tools: [{name, state: "
+        "allowed|new|changed|invisible|gone|denied, effect, rule, enforcement, digest, agreed, by, at, description, "
+        "difference?}], reads: [{name, effect, rule, enforcement}]}]",
+    ),
+    "tool/allow": ("path, tools: {server: {tool: digest}}, environment?", "workspace, allowed: [server/tool]"),
+    "tool/forget": ("path, server?, environment?", "workspace, forgotten (servers)"),
     "conversation/list": (
         "path?, all?, limit?, environment?",
         "conversations: [conversation + {turns, state, updated, exists, problem?, not_sent?}], or elsewhere (HOST:DIR)",
@@ -116,6 +127,18 @@ METHODS: dict[str, tuple[str, str]] = {
         "",
         "mirrors: [{directory, machine, path, connected, files, waiting: [path], problems: [{path, problem}]}]",
     ),
+    "call/start": (
+        "path (a directory), to (a role of it, or a directory seen from it), prompt, timeout? (s), environment?",
+        "call, outcome: running, agent, or elsewhere (HOST:DIR)",
+    ),
+    "call/result": (
+        "call, within? (s; then `running` is the answer)",
+        "call, outcome: running|answer|refused|failed|cancelled|timed_out|budget, text?, reason?, hint?, usage?, agent?, "
+        "conversation?, turn?, file?, waits_for? (an approval)",
+    ),
+    "call/stop": ("call", "as call/result"),
+    "notes/read": ("path (a directory), note? (a name), environment?", "path, directory, text; without a name notes: [note]"),
+    "notes/write": ("path (a directory), note, text, environment?", "path, directory, size"),
     "turn/start": (
         "conversation, text? (without: the draft of its file), request, agent?, steer?, environment?",
         "turn, place (0: starts now)",
@@ -155,9 +178,14 @@ METHODS: dict[str, tuple[str, str]] = {
         "by}]",
     ),
     "approval/forget": ("remembered: [id]", "forgotten: [remembered]"),
+    "person/attend": (
+        "lends?: {name: host:port} (secrets that this client's machine gives, for those hosts)",
+        "then a `waits` notification for each question, and `secret` {id, name, host, port, agent, workspace}",
+    ),
+    "person/secret": ("id (of what was asked), value? or why?", ""),
     "audit/why": (
-        "id (of an approval)",
-        "id, kind: approval, state, title, steps: [{at, what, text}]",
+        "id (of an approval, a remembered answer, a record), or a path",
+        "id, kind: approval|remembered|effect, state, title, steps: [{at, what, text}]",
     ),
     "usage/list": (
         "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",

@@ -15,8 +15,10 @@
     |   +-- ApprovalNotFound         approval_not_found     4
     |   `-- ProcessNotFound          process_not_found      4
     +-- Denied                       denied                 5
+    |   +-- AbilityUnseen            ability_unseen         5
     |   +-- NotPrivate               not_private            5
-    |   `-- WorkspaceRefused         workspace_refused      5
+    |   +-- WorkspaceRefused         workspace_refused      5
+    |   `-- ScriptsRefused           scripts_refused        5
     +-- NotTrusted                   not_trusted            6
     +-- HostUnreachable              host_unreachable       7
     |   +-- HostKeyRefused           host_key_refused       7
@@ -31,6 +33,9 @@
     |   `-- CrashLoop                crash_loop            10
     +-- AlreadyDecided               already_decided        1
     +-- Conflict                     conflict               1
+    |   `-- RuntimeInUse             runtime_in_use         1
+    +-- InstallFailed                install_failed         1
+    |   `-- HashMismatch             hash_mismatch          1
     +-- DaemonUnavailable            daemon_unavailable     1
     +-- ProtocolMismatch             protocol_mismatch      1
     +-- StoreFailed                  store_failed           1
@@ -135,6 +140,12 @@ class Denied(OpAgentError):
     code, exit = "denied", 5
 
 
+class AbilityUnseen(Denied):
+    """A binding needs of its runtime what no probe of it has seen."""
+
+    code = "ability_unseen"
+
+
 class NotPrivate(Denied):
     """A directory, file or socket that must be ours alone is not."""
 
@@ -145,6 +156,12 @@ class WorkspaceRefused(Denied):
     """`/`, `/etc`, the home directory and the state directory are never workspaces."""
 
     code = "workspace_refused"
+
+
+class ScriptsRefused(Denied):
+    """An installation would execute programs of the package, and nobody said yes."""
+
+    code = "scripts_refused"
 
 
 class NotTrusted(OpAgentError):
@@ -229,6 +246,24 @@ class Conflict(OpAgentError):
     """What was asked does not fit the present state."""
 
     code = "conflict"
+
+
+class RuntimeInUse(Conflict):
+    """A version of a runtime runs, or counts, and so it stays."""
+
+    code = "runtime_in_use"
+
+
+class InstallFailed(OpAgentError):
+    """A runtime could not be installed; nothing of it is left."""
+
+    code = "install_failed"
+
+
+class HashMismatch(InstallFailed):
+    """What was fetched, or what lies here, is not what its hash says."""
+
+    code = "hash_mismatch"
 
 
 class DaemonUnavailable(OpAgentError):

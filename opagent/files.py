@@ -169,12 +169,12 @@ def write_whole_at(directory_fd: int, name: str, content: bytes, mode: int) -> N
         write_all(fd, content)
         os.fchmod(fd, mode)
         os.fsync(fd)
+        os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     except BaseException:
         os.unlink(temporary, dir_fd=directory_fd)
         raise
     finally:
         os.close(fd)
-    os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
 
 
 def write_all(fd: int, content: bytes) -> None:

@@ -105,6 +105,7 @@ class Role:
     model: str | None = None
     mode: str | None = None
     instructions: str | None = None
+    needs: tuple[str, ...] = ()  # abilities that the runtime must have been seen to have: packages/ability.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ class Capabilities:
     env: tuple[str, ...] = ()
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     max_depth: int = 2
+    within: tuple[Capabilities, ...] = ()  # those of the agents that called this one: it never has more than they
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,7 @@ class RuntimeSpec:
     model: Mapping[str, Any] = field(default_factory=dict)
     network: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
+    from_home: tuple[str, ...] = ()
     client: tuple[str, ...] = ()
     needs: Mapping[str, Any] = field(default_factory=dict)
     runs: tuple[str, ...] = ()
@@ -210,8 +213,11 @@ class RuntimeSpec:
     timeouts: Mapping[str, float] = field(default_factory=dict)
     install: Mapping[str, Any] = field(default_factory=dict)
     sessions: Mapping[str, Any] = field(default_factory=dict)
+    probe: Mapping[str, Any] = field(default_factory=dict)  # what a probe of it needs: env, files, say
     signin: str = ""
     source: str = ""  # "user", "installed" or "bundled"
+    bin: tuple[str, ...] = ()  # directories of its package with programs that go before those on PATH
+    origin: str = ""  # of an installed one: where its versions come from
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ BINDING = ".agent.yaml"
 WORK = ".opagent"  # inside a workspace: tmp/, blobs/, saves/ and a .gitignore
 CONVERSATIONS = "conversations/"
 COMPLETION_VARIABLE = "_OPAGENT_COMPLETE"  # set by the completion script of the shell only
+TOOLS = "OPAGENT_TOOLS"
 _USER = {"XDG_STATE_HOME": "~/.local/state", "XDG_CONFIG_HOME": "~/.config", "XDG_DATA_HOME": "~/.local/share"}
 SOCKET_MAX = 100  # bytes; sun_path holds 107
 
@@ -26,6 +27,7 @@ ENVIRONMENT = {
     "OPAGENT_LOG": "level of the daemon's log: debug, info (default), warning",
     "OPAGENT_PROCESS": "set for every agent: the id of its process; all that it starts carries it and is ended with it",
     "OPAGENT_STATE": "set for every agent: its directory for data that outlives the process",
+    "OPAGENT_TOOLS": "set for every agent: the directory of its own socket, by which it calls others and asks the person",
     "OPAGENT_SYSTEM_POLICY": "the machine's policy file (default /etc/opagent/policy.yaml)",
     "OPAGENT_SSH_CONFIG": "the ssh_config that says how other machines are reached, as `ssh -F` (default: the user's)",
     "SSH_AUTH_SOCK": "the ssh-agent that signs in to other machines; it is never forwarded to them",
@@ -187,6 +189,11 @@ def agent_network(process: str) -> Path:
     return agent_sockets(process) / "net.sock"
 
 
+def agent_tools(process: str) -> Path:
+    """Where the daemon listens for what one agent asks of it; its token lies beside it."""
+    return agent_sockets(process) / "tools.sock"
+
+
 def daemon_code() -> Path:
     """What code the daemon runs: `code`, its version."""
     return run() / "daemon.code"
@@ -280,14 +287,23 @@ def agent_log(process: str) -> Path:
     return state() / "logs" / f"{process}.log"
 
 
+def probes() -> Path:
+    """What runtimes were seen to do: a directory for each, a file for each of its versions; and where probes work meanwhile."""
+    return state() / "probes"
+
+
 def agent_state(workspace: str, runtime: str) -> Path:
     """The directory a runtime keeps its data in, one per workspace and runtime."""
     return state() / "agents" / f"{runtime}-{_digest(workspace)}"
 
 
 def agent_home(workspace: str, runtime: str) -> Path:
-    """What is kept of the home directory that agents of this runtime see in this workspace."""
-    return agent_state(workspace, runtime) / "home"
+    """What is kept of the home directory that agents of this runtime see in this workspace.
+
+    Beside `agent_state`, never in it: there an agent could put a link, and what it leads to would be mounted the next time.
+    """
+    own = agent_state(workspace, runtime)
+    return own.with_name(f"{own.name}.home")
 
 
 def landlock_home(process: str) -> Path:
@@ -335,7 +351,17 @@ def bundled_workspaces() -> Path:
 
 def runtime_directories() -> tuple[Path, ...]:
     """Where runtimes are looked for, first match wins: the user's own, installed packages, bundled ones."""
-    return (config() / "runtimes", data() / "runtimes", bundled_runtimes())
+    return (config() / "runtimes", installed_runtimes(), bundled_runtimes())
+
+
+def installed_runtimes() -> Path:
+    """Holds a directory per runtime with its versions; the names that begin with a dot are work in progress."""
+    return data() / "runtimes"
+
+
+def runtime_registry() -> Path:
+    """The list of agents that was fetched last, in the form of the ACP registry; without it the one that comes with us counts."""
+    return data() / "registry.json"
 
 
 def editor_swaps() -> tuple[Path, ...]:

@@ -41,7 +41,7 @@ def _candidates(workspace: str, binding: Binding, runs: Iterable[str]) -> Iterat
     for name in runs:
         yield from _files(os.path.join(workspace, name))
     for tool in binding.tools.values():
-        command: Sequence[str] = tool["command"]
+        command: Sequence[str] = tool.get("command", ())
         for base in dict.fromkeys((tool["base"], workspace)):
             for word in command:
                 path = os.path.normpath(os.path.join(base, word))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from opagent.binding.source import Source
@@ -91,12 +91,23 @@ def _programs(binding: Binding, facts: Facts) -> Iterator[str]:
         yield f"  starts         {shlex.join(runtime.argv) or runtime.name}"
         yield f"    in           {facts.path}"
     for name, tool in binding.tools.items():
-        yield f"  starts         {shlex.join(tool['command'])}  (tool {name})"
-        yield f"    in           {tool['base']}"
+        yield from _tool(name, tool, facts.path)
     for path, digest in facts.closure.items():
         yield f"  executes       {path} (sha256 {digest[:12]})"
     for instruction in binding.instructions:
         yield from _text(_instruction(instruction))
+
+
+def _tool(name: str, tool: Mapping[str, Any], workspace: str) -> Iterator[str]:
+    if "url" in tool:
+        yield f"  connects to    {tool['url']}  (tool {name})"
+        yield from (f"    header       {key}: {value}" for key, value in tool.get("headers", {}).items())
+    else:
+        yield f"  starts         {shlex.join(tool['command'])}  (tool {name})"
+        yield f"    in           {tool['base'] if tool['base'].startswith(f'{workspace}/') else workspace}"
+    given = [*tool.get("env", ()), *tool.get("secrets", ())]
+    if given:
+        yield f"    gets         {' '.join(given)}"
 
 
 def _text(text: str) -> Iterator[str]:

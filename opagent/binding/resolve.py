@@ -120,13 +120,20 @@ def _merge_named(merge: Merge, source: Source, data: Mapping[str, Any]) -> None:
             merge.put(f"{section}.{key}", units.seconds(value) if key == "timeout" else value, source.origin(section, key))
     for name, role in data.get("roles", {}).items():
         merge.forget(f"roles.{name}.")
-        merge.put(f"roles.{name}", Role(name, **role), source.origin("roles", name))
+        above = merge.values.get(f"roles.{name}")
+        needs = (*(above.needs if above else ()), *role.get("needs", ()))  # a deeper file never takes one away
+        merge.put(f"roles.{name}", Role(name, **{**role, "needs": tuple(dict.fromkeys(needs))}), source.origin("roles", name))
         for key in role:
             merge.origins[f"roles.{name}.{key}"] = source.origin("roles", name, key)
     for name, tool in data.get("tools", {}).items():
-        merge.put(f"tools.{name}", {"command": tuple(tool["command"]), "base": source.directory}, source.origin("tools", name))
+        merge.put(f"tools.{name}", _tool(tool, source.directory), source.origin("tools", name))
     if "hardlinks" in data:
         merge.put("sandbox.hardlinks", data["hardlinks"], source.origin("hardlinks"))
+
+
+def _tool(said: Mapping[str, Any], directory: str) -> dict[str, Any]:
+    listed = {key: tuple(said[key]) for key in ("command", "env", "secrets") if key in said}
+    return {**said, **listed, "base": directory}
 
 
 def _with_implicit(merge: Merge) -> dict[str, Role]:

@@ -120,7 +120,7 @@ def _where_it_may_stand(source: Source) -> Iterator[str]:
     data = source.data
     if not source.own:
         said = "only in your own configuration"
-        for key in ("hardlinks", "notify", "secrets"):
+        for key in ("hardlinks", "lend", "notify", "secrets"):
             if key in data:
                 yield source.problem((key,), said, of_key=True)
         if "in_file" in data.get("approvals", {}):
@@ -138,6 +138,12 @@ def _names(source: Source) -> Iterator[str]:
     for index, name in enumerate(can.get("env", ())):
         if FORBIDDEN_ENV.fullmatch(name):
             yield source.problem(("can", "env", index), f"{name} is never passed on: {_CHANGES}")
+    for machine, lent in source.data.get("lend", {}).items():
+        for name, host in lent.items():
+            try:
+                address.authority(host, 443)
+            except ValueError as error:
+                yield source.problem(("lend", machine, name), f"expected one host or host:port, found {host} ({error})")
     for name, secret in can.get("secrets", {}).items():
         keys = ("can", "secrets", name)
         if FORBIDDEN_ENV.fullmatch(name):
@@ -150,8 +156,38 @@ def _names(source: Source) -> Iterator[str]:
         except ValueError as error:
             yield source.problem((*keys, "to"), f"expected one host or host:port, found {secret['to']} ({error})")
     for name, tool in source.data.get("tools", {}).items():
+        yield from _tool(source, ("tools", name), tool)
+
+
+def _tool(source: Source, keys: tuple[str, ...], tool: Mapping[str, Any]) -> Iterator[str]:
+    if ("command" in tool) == ("url" in tool):
+        yield source.problem(keys, "expected a command or a url, and not both")
+    elif "command" in tool:
         if not tool["command"][0].strip():
-            yield source.problem(("tools", name, "command", 0), "the program is empty")
+            yield source.problem((*keys, "command", 0), "the program is empty")
+        if "headers" in tool:
+            yield source.problem((*keys, "headers"), "only a url has headers", of_key=True)
+    else:
+        if said := _url_problem(tool["url"]):
+            yield source.problem((*keys, "url"), said)
+        used = {name for value in tool.get("headers", {}).values() for name in re.findall(r"\{([A-Z_][A-Z0-9_]*)\}", value)}
+        if unknown := sorted(used - set(tool.get("secrets", ()))):
+            yield source.problem((*keys, "headers"), f"{unknown[0]} is none of the tool's secrets")
+        if len(tool.get("secrets", ())) > 1:
+            yield source.problem((*keys, "secrets"), "a url has one secret at most")
+
+
+def _url_problem(url: str) -> str:
+    """Plain http is for this machine: there nobody listens in between."""
+    found = re.fullmatch(r"(https?)://([^/?#@\s]+)(/[!-~]*)?", url)
+    try:
+        host, port = address.authority(found[2], 443 if found[1] == "https" else 80) if found else ("", 0)
+    except ValueError:
+        host = ""
+    if not host or "#" in url:
+        return "expected https://host/path"
+    plain = found is not None and found[1] == "http" and not rules.is_private(address.shown(host, port))
+    return "expected https: plain http only to this machine or a private network" if plain else ""
 
 
 def _values(source: Source) -> Iterator[str]:

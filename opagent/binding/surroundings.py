@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from opagent import files, paths, yamlfile
 from opagent.binding import find, resolve
@@ -82,5 +83,20 @@ def _folds(workspace: str) -> bool:
 
 def user_secrets() -> dict[str, str]:
     """What the user's configuration names under `secrets:`. Raises BindingInvalid."""
+    return dict(_of_user("secrets"))
+
+
+def user_lends() -> dict[str, dict[str, str]]:
+    """What it says under `lend:`, by machine: secrets, each with the host that it is for. Raises BindingInvalid."""
+    return dict(_of_user("lend"))
+
+
+def user_notify() -> dict[str, Any]:
+    """What it says under `notify:`. Raises BindingInvalid."""
+    return dict(_of_user("notify"))
+
+
+def _of_user(key: str) -> Mapping[str, Any]:
     user = _own(paths.user_config(), sources.USER, "/", os.path.expanduser("~"))
-    return dict(user.data.get("secrets", {})) if user is not None else {}
+    found: Mapping[str, Any] = user.data.get(key, {}) if user is not None else {}
+    return found

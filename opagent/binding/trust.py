@@ -17,6 +17,7 @@ from opagent.model import ChainFile, Effect, Trust, TrustRecord
 from opagent.policy.decide import AGENTS, BUILT_IN
 
 HEADER = b"opagent-trust/1\n"
+_NARROWS = ("needs",)  # keys of a role that only keep its runtime from starting
 WHOLE = ("instructions", "host")  # keys that need trust whatever they say
 
 
@@ -61,7 +62,7 @@ def needs_trust(source: Source, doubt: Callable[[str], str]) -> tuple[str, ...]:
         return ()
     data, needed = source.data, [key for key in WHOLE if key in source.data]
     for name, role in data.get("roles", {}).items():
-        needed += [f"roles.{name}.{key}" for key in role if key != "runtime" or doubt(role["runtime"])]
+        needed += [f"roles.{name}.{key}" for key in role if key not in _NARROWS and (key != "runtime" or doubt(role["runtime"]))]
     agent = data.get("agent")
     if agent and agent not in data.get("roles", {}) and doubt(agent):
         needed.append("agent")
@@ -86,7 +87,9 @@ def without_trust(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a file may say without trust: who answers (an installed runtime), and everything that narrows."""
     kept = {key: value for key, value in data.items() if key not in (*WHOLE, "tools", "root", "can", "roles")}
     if "roles" in data:
-        kept["roles"] = {name: {"runtime": role["runtime"]} for name, role in data["roles"].items()}
+        kept["roles"] = {
+            name: {key: role[key] for key in ("runtime", *_NARROWS) if key in role} for name, role in data["roles"].items()
+        }
     return kept
 
 

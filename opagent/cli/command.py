@@ -177,6 +177,32 @@ class Group(click.Group):
         _ending(formatter, self.example, (0, 1, 2, 4))
 
 
+class Later(dict[str, click.Command]):
+    """Commands of a group by name -> (module below opagent.cli, attribute); a module is imported when its command is used."""
+
+    def __init__(self, table: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__(dict.fromkeys(table, click.Command("")))
+        self._table = table
+
+    def __getitem__(self, name: str) -> click.Command:
+        return _imported(*self._table[name])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default  # noqa: SIM401  # `dict.get` would not import
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+
+def _imported(module: str, attribute: str) -> click.Command:
+    found = getattr(importlib.import_module(f"opagent.cli.{module}"), attribute)
+    assert isinstance(found, click.Command)
+    return found
+
+
 class Table(Group):
     """The top level: name -> (module, attribute, one line); a module is imported when its command is used."""
 
@@ -191,9 +217,7 @@ class Table(Group):
         entry = self.table.get(self.aliases.get(cmd_name, cmd_name))
         if entry is None:
             return None
-        found = getattr(importlib.import_module(f"opagent.cli.{entry[0]}"), entry[1])
-        assert isinstance(found, click.Command)
-        return found
+        return _imported(entry[0], entry[1])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         if incomplete.startswith("-"):

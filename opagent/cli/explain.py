@@ -127,7 +127,10 @@ def _launch(app: App, launch: Mapping[str, Any], sandbox: Mapping[str, Any]) -> 
         yield f"would run  {shlex.join(map(str, launch['argv']))}"
     yield f"in         {launch['directory']}"
     if launch.get("runtime"):
-        yield f"runtime    {launch['runtime']} ({home_short(str(launch.get('runtime_file', '')))})"
+        version = f" {launch['version']}" if launch.get("version") else ""
+        yield f"runtime    {launch['runtime']}{version} ({home_short(str(launch.get('runtime_file', '')))})"
+    if "seen" in launch:
+        yield from _seen(app, str(launch["runtime"]), launch["seen"])
     if launch.get("environment"):
         yield f"variables  {' '.join(launch['environment'])}"
     if network := launch.get("network"):
@@ -146,6 +149,19 @@ def _launch(app: App, launch: Mapping[str, Any], sandbox: Mapping[str, Any]) -> 
             yield f"     try:  {app.typed(str(problem['hint']))}"
 
 
+def _seen(app: App, runtime: str, seen: Mapping[str, Any]) -> Iterator[str]:
+    """What a probe saw of the runtime, on one line; and what the binding needs of it that none saw."""
+    if "at" not in seen:
+        yield f"seen       nothing yet: {app.typed(f'opagent runtime probe {runtime}')}"
+    else:
+        words = [f"{what}: {word}" for what, word in seen["lines"] if word != "not tried"]
+        yield f"seen       {'; '.join(words)}   (probed {seen['at']})"
+        if seen["problem"]:
+            yield f"  problem  {seen['problem']}"
+    for lack in seen["lacks"]:
+        yield f"  needs    {lack}: not seen, so it does not start"
+
+
 def _sandbox(app: App, sandbox: Mapping[str, Any]) -> Iterator[str]:
     """The level and why it is that one; then what the kernel keeps the agent to, one line a kind."""
     why = f": {sandbox['why']}" if sandbox.get("why") else ""
@@ -158,6 +174,7 @@ def _sandbox(app: App, sandbox: Mapping[str, Any]) -> Iterator[str]:
     shown = {
         "sees": [_mount(each) for each in mounts if not each["writable"]],
         "keeps": [_mount(each) for each in mounts if each["writable"]],
+        "copies": [f"~/{name}" for name in sandbox.get("copies", [])],
         "protected": sandbox.get("protected", []),
         "hidden": sandbox.get("hidden", []),
         "writable": sandbox.get("writable", []),

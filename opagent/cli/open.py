@@ -11,7 +11,7 @@ import click
 
 from opagent.cli.app import App
 from opagent.cli.command import CONVERSATION, EXITS, TARGET, Command, pass_app
-from opagent.cli.workspace import Joined, Wanted, join
+from opagent.cli.workspace import Joined, Wanted, join, opened
 from opagent.elsewhere import Elsewhere
 from opagent.errors import Usage
 
@@ -36,25 +36,25 @@ def open_(app: App, /, message: str | None, piped: bool, no_wait: bool, mirror: 
     if mirror is not None and app.path(wanted.target) and app.here:
         raise Usage("--mirror is for a directory on another machine", hint="opagent open HOST:DIR --mirror DIR")
     text = spoken(message, piped)
+    if text is None and (app.out.json or not app.interactive):
+        raise Usage("nothing to say", "no terminal, no text on stdin, no -m", 'opagent open . -m "..."')
+    if mirror is not None:
+        _mirror(app, wanted, mirror)  # before anything is said: it may be refused
     if text is None:
-        if app.out.json or not app.interactive:
-            raise Usage("nothing to say", "no terminal, no text on stdin, no -m", 'opagent open . -m "..."')
         from opagent.cli.chat import chat
 
-        joined = join(app, wanted)
-        _mirrored(app, joined, mirror)
-        chat(app, joined)
+        chat(app, join(app, wanted))
         return
-    joined = join(app, wanted, text, follow=not no_wait)
-    _mirrored(app, joined, mirror)
-    one_turn(app, joined, wait=not no_wait)
+    one_turn(app, join(app, wanted, text, follow=not no_wait), wait=not no_wait)
 
 
-def _mirrored(app: App, joined: Joined, directory: str | None) -> None:
-    if directory is None or not isinstance(app.client, Elsewhere):
+def _mirror(app: App, wanted: Wanted, directory: str) -> None:
+    """Raises Conflict where it is the mirror of another directory."""
+    workspace = opened(app, wanted)
+    if not isinstance(app.client, Elsewhere):
         return
     path = os.path.abspath(os.path.expanduser(directory))
-    said = {"directory": path, "machine": joined.machine, "path": joined.workspace["workspace"]}
+    said = {"directory": path, "machine": app.machine, "path": workspace["workspace"]}
     app.client.local.request("mirror/open", said)
     if not app.out.json:
         app.out.talk(f"its conversation files also stand in {path}")

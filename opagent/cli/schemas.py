@@ -38,11 +38,22 @@ THINGS = {
     "host": "name: str, target: str, settings: object, identity: str, transport: str, seen: str, facts: object, state?: str, "
             "since?: str, why?: str, journal?: str",
     "mirror": "directory: str, machine: str, path: str, connected: bool, files: int, waiting: [str], problems: [object]",
+    "note": "path: str, directory: str, size: int",
+    "runtime": "name: str, version: str, state: str, others: [str], pin: str, source: str, about: str",
+    "installed": "name: str, version: str, active: str, before: str, digest: str, origin: str, package: str, scripts: [str], "
+                 "skipped: [str], confined: str",
+    "counts": "name: str, version: str, pin: str, before: [str], versions: [str]",
     "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
     "session": "id: str, tool: str, runtime: str, title: str, updated: str, file: str",
     "entry": "seq: int, at: str, kind: str, host: str, who: object, link: str, body: object|null, obj?: object, "
              "decision?: object, state?: str, ref?: int, error?: str, ms?: number, conversation?: str",
+    "server": "name: str, bound: bool, started: bool, origin: str, command?: [str], url?: str, problem?: str, running: [str], "
+              "tools: [tool], "
+              "reads: [read]",
+    "tool": "name: str, state: str, effect: str, rule: str, enforcement: str, digest: str, agreed: str, by: str, at: str, "
+            "description: str, difference?: [str]",
+    "read": "name: str, effect: str, rule: str, enforcement: str",
     "record": "path: str, state: str, digest: str, at: str, by: str",
     "file": "path: str, needs_trust: [any], trusted: bool",
     "value": "key: str, value: any, origin: str, enforcement?: str",
@@ -59,6 +70,7 @@ THINGS = {
 _STARTED = "seq: int, host: str, conversation: str, type: str, path: str, workspace: object"
 _TOLD = "seq: int, host: str, conversation: str, type: str, journal: int, turn: str|null, at: str, body: object"
 _QUEUED = "conversation: str, type: str, turn: turn, place: int"
+_COUNTS = "runtime: counts"
 _STEERED = "turn: turn, how: str"
 _CONVERSATION = "conversation: conversation, saved?: str|null"
 
@@ -72,6 +84,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
                 "layers: [word]"),
     "trust": ("path: str, state: str, digest: str, question: [str], difference?: str", "records: [record]"),
     "send": (_STARTED, _TOLD, _QUEUED, _STEERED),
+    "call": ("call: str, outcome: str, text?: str, reason?: str, hint?: str, usage?: object, agent?: str, conversation?: str, "
+             "turn?: str, file?: str, waits_for?: str",),
+    "notes read": ("notes: [note]", "path: str, directory: str, text: str"),
+    "notes write": ("path: str, directory: str, size: int",),
     "ps": ("processes: [process], hosts?: [asked]",),
     "host list": ("hosts: [host]",),
     "host add": ("host: host",),
@@ -80,6 +96,22 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "host forget": ("forgotten: bool, report: any",),
     "host mirrors": ("mirrors: [mirror]",),
     "host unmirror": ("closed: bool, waiting: [str]",),
+    "runtime list": ("runtimes: [runtime]",),
+    "runtime info": ("name: str, title: str, about: str, version: str, source: str, package: str, command: [str], pin: str, "
+                     "before: [str], versions: [object], env: object, signin: str, lock?: object, problem?: str",),
+    "runtime new": ("folder: str, files: [str], next: str",),
+    "runtime probe": ("runtime: str, version: str, digest: str, program: str, at: str, level: str, agent: str, "
+                      "protocol: int|null, ready_ms: int|null, asks: bool|null, keeps_to_no: bool|null, "
+                      "answers_while_asking: bool|null, cancel: bool|null, cancel_ms: int|null, works_after_cancel: bool|null, "
+                      "again: str, resume: bool|null, usage: str|null, context: bool|null, mcp: str|null, "
+                      "calls_mcp: bool|null, ends_at_eof: bool|null, ends_at_term: bool|null, left: any, notes: [str], "
+                      "problem: str, can: object, lines: [any], seconds: number",),
+    "runtime install": ("runtime: installed",),
+    "runtime upgrade": ("runtimes: [installed]",),
+    "runtime rollback": (_COUNTS,),
+    "runtime pin": (_COUNTS,),
+    "runtime remove": (_COUNTS,),
+    "runtime bundle": ("name: str, version: str, file: str, bytes: int, digest: str",),
     "logs": ("process: str, path: str, text: str",),
     "stop": ("process: process",),
     "restart": ("process: process",),
@@ -110,6 +142,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "secrets check": ("secrets: [secret]",),
     "secrets set": ("name: str",),
     "secrets forget": ("name: str",),
+    "tools list": ("workspace: str, trust: str, servers: [server]",),
+    "tools show": ("tool: tool",),
+    "tools allow": ("allowed: [str]",),
+    "tools forget": ("forgotten: int",),
     "doctor": ("checks: [check]",),
     "daemon start": ("pid: int, version: str, host: str",),
     "daemon status": ("pid: int, version: str, protocol: int, started: str, socket: str, database: str, clients: int, "

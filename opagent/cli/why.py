@@ -17,7 +17,7 @@ from opagent.cli.words import home_short, state_word
 def why(app: App, ident: str) -> None:
     """Who did it, by which rule, on whose word, and what followed, from the prompt on.
 
-    ID is an approval or a number of `opagent audit`, PATH a file: its last change.
+    ID is an approval, a remembered answer (r12) or a number of `opagent audit`, PATH a file: its last change.
     """
     found = app.ask("audit/why", id=_meant(app, ident))
     if app.out.json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,7 +58,8 @@ def join(app: App, wanted: Wanted, text: str | None = None, follow: bool = False
         "path": path, "conversation": conversation, "which": which, "agent": wanted.agent, "title": _title(text or ""),
         "text": text, "guest": guest, "follow": follow, "request": request_key() if text else None,
     }  # fmt: skip
-    answer = _joined(app, path, wanted.agent, {name: value for name, value in params.items() if value is not None})
+    given = {name: value for name, value in params.items() if value is not None}
+    answer = _agreed(app, path, wanted.agent, lambda: app.join(given))
     if "elsewhere" in answer:
         there = app.lead(str(answer["elsewhere"]), path)
         return join(app, replace(wanted, target=there, conversation=answer.get("conversation")), text, follow, guest)
@@ -66,16 +67,24 @@ def join(app: App, wanted: Wanted, text: str | None = None, follow: bool = False
     return Joined(answer["workspace"], answer["conversation"], app.machine, started)
 
 
-def _joined(app: App, path: str, agent: str | None, params: Mapping[str, Any]) -> dict[str, Any]:
+def opened(app: App, wanted: Wanted) -> dict[str, Any]:
+    """The daemon's facts of the workspace, as `join` would open it; nothing is said in it and no conversation made."""
+    path, _ = _target(app, wanted)
+    about = {"path": path, "agent": wanted.agent, "environment": app.environment()}
+    return _agreed(app, path, wanted.agent, lambda: app.ask("workspace/open", **about))
+
+
+def _agreed(app: App, path: str, agent: str | None, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is asked for, once a person at the terminal has trusted or made the binding, where that is missing."""
     try:
-        return app.join(params)
+        return ask()
     except NotTrusted:
         if not app.interactive or not trusted(app, path, agent):
             raise
     except NoBinding:
         if not app.interactive or not _init(app, path):
             raise
-    return app.join(params)
+    return ask()
 
 
 def _title(text: str) -> str | None:

@@ -35,6 +35,9 @@ async def before(c: Conversation) -> None:
     if agent is None or agent.box is None:
         return
     agent.began = time.time_ns()
+    notices, agent.notices = agent.notices, ()
+    for sentence in notices:
+        await c.note(sentence)
     if agent.git is not None:
         try:
             agent.git = await asyncio.to_thread(privategit.take_in, agent.git)

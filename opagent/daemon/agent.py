@@ -55,6 +55,7 @@ class Agent:
         self.plan, self.box = plan, launch.box  # how firmly it is held, and what it reaches
         self._launch = launch
         self.git: Private | None = None  # what it sees of the repository of its workspace
+        self.notices: tuple[str, ...] = ()  # for the person, with its first turn
         self.began = 0  # its last turn, nanoseconds of the wall clock
         self.scripts: dict[str, str] = {}  # of package.json, as they were before that
         self.stale = False  # something that was mounted for it is not any more

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from opagent.acp.connection import Asked
 from opagent.acp.messages import as_dict, as_text
 from opagent.acp.permission import Permission
 from opagent.daemon import filerights
@@ -17,6 +19,14 @@ from opagent.policy import remembering
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
     from opagent.store.events import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Asked):
+    """What stands for a request of the agent where a tool asks that it called through us; a text: why there is no answer."""
+
+    heard: asyncio.Future[Approval | str] = field(default_factory=asyncio.Future, compare=False)
+
 
 SCOPES = ("once", "conversation", "binding")
 

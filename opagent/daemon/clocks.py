@@ -48,8 +48,8 @@ async def ticked(c: Conversation) -> None:
         return
     await stopping.look(c)
     silent = asyncio.get_running_loop().time() - agent.last_heard
-    if running.pending:
-        silent = 0.0  # it waits for a person
+    if running.pending or c.shared.calls.wait_for(c.record.id, running.turn.id):
+        silent = 0.0  # it waits for a person, or for another agent
     if silent > GIVEN_UP_AFTER:
         await turns.cancel(c, "stalled")
     elif silent > STALLED_AFTER and not running.stalled:

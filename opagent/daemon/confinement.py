@@ -19,7 +19,7 @@ from opagent.errors import AgentFailed, OpAgentError
 from opagent.model import Layer, RuntimeSpec
 from opagent.policy import reach
 from opagent.policy.decide import FLOOR
-from opagent.process import gaps, landlock, limits, privategit, probe
+from opagent.process import gaps, homecopy, landlock, limits, privategit, probe
 from opagent.process.box import Box
 from opagent.process.landlock import Landlock
 from opagent.process.pins import beneath
@@ -87,11 +87,15 @@ def plan(workspace: Workspace, role: str) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Confined:
-    """`git`: what the agent sees of the repository, where that is not the repository itself; `scripts`: ownwill.py."""
+    """`git`: what the agent sees of the repository, where that is not the repository itself; `scripts`: ownwill.py.
+
+    `said`: sentences for the person.
+    """
 
     launch: Launch
     git: Private | None = None
     scripts: dict[str, str] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
 
 def confined(plan: Plan, launch: Launch, workspace: Workspace, spec: RuntimeSpec) -> Confined:
@@ -100,14 +104,38 @@ def confined(plan: Plan, launch: Launch, workspace: Workspace, spec: RuntimeSpec
         return Confined(launch)
     workspace.conversations_directory()
     workfiles.prepare(Path(workspace.path))
-    for mount in state(workspace.path, spec):
-        files.private_directory(Path(mount.source))
+    said = _settle(workspace, spec)
     found = _census(workspace)
     argv, profile = reached(workspace, spec, launch.argv, launch.env.get("PATH", ""), found)
     git = privategit.prepare(workspace.path, paths.agent_git(launch.id)) if plan.level is Level.STRICT else None
     profile = replace(profile, git=git.folder if git else "")
     scripts = ownwill.scripts(workspace.path, found.tree)
-    return Confined(replace(launch, argv=argv, box=box(plan, profile, launch.id)), git, scripts)
+    return Confined(replace(launch, argv=argv, box=box(plan, profile, launch.id)), git, scripts, said)
+
+
+def _settle(workspace: Workspace, spec: RuntimeSpec) -> tuple[str, ...]:
+    """Make what the runtime keeps, with what it needs of the person's home; says what is new to it there."""
+    kept = paths.agent_home(workspace.path, spec.name)
+    first = not kept.exists()
+    for mount in state(workspace.path, spec):
+        files.private_directory(Path(mount.source))
+    copied = homecopy.copy(os.path.expanduser("~"), files.private_directory(kept), from_home(workspace, spec))
+    names = ", ".join(f"~/{name}" for name in copied.new)
+    told = (f"{spec.name} has a copy of its own of {names}; where yours is newer, it gets that at its next start",)
+    return (*(told if copied.new else ()), *(f"not copied from your home: {each}" for each in (copied.left if first else ())))
+
+
+def from_home(workspace: Workspace, spec: RuntimeSpec) -> tuple[str, ...]:
+    """What is copied from the person's home: only by a description that is ours or theirs, and never what no agent may read."""
+    if spec.source == "installed":
+        return ()
+    home = os.path.expanduser("~")
+    hidden = [place for place in private(workspace) if place not in (home, os.path.realpath(home))]
+    return tuple(
+        name
+        for name in spec.from_home
+        if not any(beneath(f"{home}/{name}", place) or beneath(place, f"{home}/{name}") for place in hidden)
+    )
 
 
 def box(plan: Plan, profile: Profile, ident: str) -> Box:
@@ -154,7 +182,8 @@ def reached(
 def state(workspace: str, spec: RuntimeSpec) -> tuple[Mount, ...]:
     """The runtime's own directory where it is, and what it keeps of its home."""
     own, home = str(paths.agent_state(workspace, spec.name)), paths.agent_home(workspace, spec.name)
-    return (Mount(own, own, writable=True), *(Mount(str(home / name), f"{HOME}/{name}", writable=True) for name in spec.state))
+    outer = [name for name in spec.state if not any(name != other and beneath(name, other) for other in spec.state)]
+    return (Mount(own, own, writable=True), *(Mount(str(home / name), f"{HOME}/{name}", writable=True) for name in outer))
 
 
 def private(workspace: Workspace) -> tuple[str, ...]:
@@ -185,6 +214,7 @@ def shown(workspace: Workspace, role: str) -> dict[str, Any]:
         return said | {"problem": str(error), "hint": error.hint}
     said |= {"network": profile.network.value, "read_only": profile.read_only, "nested": profile.nested}
     mounts = (*profile.programs, *profile.mounts)
+    said["copies"] = homecopy.present(os.path.expanduser("~"), from_home(workspace, workspace.runtime(role)))
     said["mounts"] = [{"source": each.source, "place": each.place, "writable": each.writable} for each in mounts]
     if found.level is Level.LANDLOCK:
         return said | {"gaps": [gap.sentence for gap in gaps.gaps(profile, landlock.abi())]}

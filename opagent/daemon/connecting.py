@@ -158,27 +158,25 @@ async def _by_person(c: Conversation, wanted: Wanted, decision: Decision, answer
     if (said := answers.of(request, turn)) is not None:
         return said
     if answers.first(request):
-        c.post(inbox.Connects(c.generation, request, decision))
+        c.post(inbox.Connects(c.generation, request, decision, wanted.agent))
     try:
         return await answers.wait(request) or (False, "")
     except asyncio.CancelledError:
         if answers.nobody(request):
-            c.post(inbox.ConnectGone(c.generation, request))
+            c.post(inbox.ConnectGone(c.generation, request, wanted.agent))
         raise
 
 
 def answered(c: Conversation, approval: Approval, asked: Asked) -> None:
-    assert c.agent is not None
     allow = approval.state is ApprovalState.ALLOWED
     who = approval.reason if approval.answered_by == "opagent" else f"by {approval.answered_by}"
     why = "" if allow else f"{asked.params['host']} is {approval.state.value}: {who or ''}"
-    c.shared.network.answered(c.agent.id, asked.params["host"], approval.turn or "", allow, why)
+    c.shared.network.answered(asked.params["guest"], asked.params["host"], approval.turn or "", allow, why)
 
 
 def cancelled(c: Conversation, asked: Asked) -> None:
-    assert c.agent is not None
     turn = c.current.turn.id if c.current is not None else ""
-    c.shared.network.answered(c.agent.id, asked.params["host"], turn, False, "the turn was cancelled")
+    c.shared.network.answered(asked.params["guest"], asked.params["host"], turn, False, "the turn was cancelled")
 
 
 # ---- records: host, port and bytes, never a path or a body ---------------------------------------------------------------------

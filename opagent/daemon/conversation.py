@@ -29,9 +29,11 @@ from opagent.daemon import (
     standing,
     stopping,
     turns,
+    wanting,
 )
 from opagent.daemon.aftermath import Aftermath
 from opagent.daemon.agent import Agent
+from opagent.daemon.calltree import NOTHING, Under
 from opagent.daemon.projection import ConversationFile
 from opagent.daemon.redaction import Redaction
 from opagent.daemon.services import Services
@@ -78,6 +80,7 @@ class Conversation:
         self._inbox: asyncio.Queue[inbox.Item] = asyncio.Queue()
         self._appends: deque[asyncio.Future[list[Event]]] = deque()
         self.retold = ""  # what was said before is another now than the session of the agent knows; a sentence that says so
+        self.under: Under = NOTHING  # what binds the process beside its binding: those that called it
         self.model = ""  # what the front matter said when the agent was started
         self.stuck = ""  # why the next turn does not begin, where it is for a person to do something
         self.guard = Guard()
@@ -200,8 +203,17 @@ class Conversation:
                 await questions.answered(self, approval)
             case inbox.Connects():
                 await reaching.ask(self, item)
-            case inbox.ConnectGone(_, request):
-                await reaching.gone(self, request)
+            case inbox.ConnectGone():
+                await reaching.gone(self, item)
+            case inbox.Asks(_, request, question):
+                await wanting.ask(self, request, question)
+            case inbox.AsksNoMore(_, number):
+                await wanting.no_more(self, number)
+            case inbox.Tells(turn, drafts):
+                if self.current is not None and self.current.turn.id == turn:
+                    await self.append(list(drafts))
+            case inbox.Notes(_, text, body):
+                await self.note(text, body)
             case inbox.Cancel(turn, reason, done):
                 try:
                     await self._cancel(turn, reason, done)
@@ -313,6 +325,7 @@ class Conversation:
         """The agent waits for a person; `ps`, the file and every client say so at once."""
         if self.process_state is ProcessState.READY:
             await self.move(Happening.ASKED, f"asks: {approval.subject.splitlines()[0][:200]}")
+        self.shared.calls.waits(self, approval.id)
         await self.file.write()
 
     def promote(self, turn: TurnId) -> None:

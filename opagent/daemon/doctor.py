@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from opagent import paths
+from opagent.daemon import toolshown
 from opagent.errors import OpAgentError
 from opagent.packages import catalog
 from opagent.process import landlock, probe
@@ -29,7 +30,7 @@ async def checks(host: Host) -> list[dict[str, Any]]:
     """All of them; none takes longer than a look."""
     return [
         _database(host), _place(), _space(), _supervision(), _sandbox(), *watching(host.watching.observer), *_runtimes(host),
-        _journal(host),
+        *_tools(host), _journal(host),
     ]  # fmt: skip
 
 
@@ -105,6 +106,17 @@ def _runtimes(host: Host) -> list[dict[str, Any]]:
             found.append(check(f"runtime {name}", None, str(error), error.hint))
         else:
             found.append(check(f"runtime {name}", True, f"{argv[0]} ({spec.source})"))
+    return found
+
+
+def _tools(host: Host) -> list[dict[str, Any]]:
+    """The programs of MCP servers that the bindings of opened directories name and that are not here."""
+    found = []
+    opened = dict(host.workspaces)
+    for workspace in (opened | {c.workspace.path: c.workspace for c in host.conversations.values()}).values():
+        for name in workspace.loaded.binding.tools:
+            if why := toolshown.missing(workspace, name):
+                found.append(check(f"tool {name}", False, f"{why}, and {workspace.path} names it", "opagent tools"))
     return found
 
 

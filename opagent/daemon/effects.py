@@ -35,9 +35,11 @@ log = logging.getLogger(__name__)
 _NAMED = 5  # effects that a note names
 _AGAIN = 5.0  # seconds until an end is written again that the store did not take
 _ENDS = {AuditKind.EXEC_START: AuditKind.EXEC_END, AuditKind.CALL_START: AuditKind.CALL_END}
+_OUTLIVE = (AuditKind.EXEC_START, AuditKind.AGENT_SPAWN)  # that of a server of tools is open for as long as it runs
 _WORDS = {
     AuditKind.FS_WRITE: "a change of", AuditKind.FS_READ: "a look at", AuditKind.EXEC_START: "the command", AuditKind.NET_CONNECT:
-    "a connection to", AuditKind.AGENT_SPAWN: "the start of the agent", AuditKind.SECRET_USE: "the use of the secret",
+    "a connection to", AuditKind.AGENT_SPAWN: "the start of the agent", AuditKind.MCP_CALL: "the call of the tool",
+    AuditKind.SECRET_USE: "the use of the secret", AuditKind.CALL_START: "the call",
 }  # fmt: skip
 
 Also = Callable[[Any], None]
@@ -60,6 +62,7 @@ class Act:
     agent: str | None = None
     process: ProcessId | None = None
     call: str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)  # of a tree of calls
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -69,6 +72,8 @@ class Act:
         if decided is not None:
             decision = {"effect": decided.effect.word, "rule": decided.rule, "layer": decided.layer}
             said["decision"] = {**decision, "enforcement": decided.enforcement}
+        if self.trace:
+            said["trace"] = dict(self.trace)
         if self.approval is not None:
             said["decision"] = {**said.get("decision", {}), "approval": self.approval}
         return said
@@ -204,8 +209,8 @@ def lost(journal: Journal, db: Any) -> list[Effect]:
 
 
 def commands(db: Any) -> list[str]:
-    """The process ids of commands that ran for agents when a daemon ended in the middle: they outlive it."""
-    return [each.process for each in rows.pending(db) if each.process is not None and each.kind == AuditKind.EXEC_START]
+    """The process ids of commands and servers that ran for agents when a daemon ended in the middle: they outlive it."""
+    return [each.process for each in rows.pending(db) if each.process is not None and each.kind in _OUTLIVE]
 
 
 def tell(journal: Journal, db: Any, effects: Iterable[Effect]) -> None:

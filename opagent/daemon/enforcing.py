@@ -25,10 +25,12 @@ def ground(workspace: Workspace, agent: str | None) -> Ground:
         level = confinement.plan(workspace, role).level
         handed = keys.keys(workspace, role)
         ways_out = ["network"] if level is Level.STRICT and wayout.wants(workspace, role) else []
+        ways_out += ["mcp"] if workspace.binding.tools else []
     except OpAgentError:  # nothing can be started: what is there can still be shown
         return Ground()
     exposed = frozenset(key.name for key in handed if not key.variable)
-    proxied = frozenset([*ways_out, *(["secrets"] if len(exposed) < len(handed) else [])])
+    calls = ["agents"] if level is Level.STRICT else []  # its own socket is the only one that leads to another agent
+    proxied = frozenset([*ways_out, *calls, *(["secrets"] if len(exposed) < len(handed) else [])])
     return Ground(level.value, services, proxied, exposed)
 
 

@@ -7,14 +7,15 @@ import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import confinement, enforcing, keys, wayout
+from opagent.daemon import confinement, enforcing, keys, proving, wayout
 from opagent.daemon import limits as bounds
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Effect, Layer, Origin
+from opagent.packages import ability
 from opagent.policy import decide, remembering, rules
 from opagent.policy.budget import Metric
 from opagent.policy.decide import BUILT_IN
-from opagent.policy.enforcement import Ground
+from opagent.policy.enforcement import PROXY, Ground
 from opagent.process import gaps, landlock, limits
 from opagent.process.profile import Level
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from opagent.daemon.workspace import Workspace
 
 NOT_APPLIED = {
-    "tools": "MCP servers are not started yet",
-    "limits.ports": "not applied yet: an agent is given no port of this machine",
     "host": "agents run there, under the rules of the binding there; this one says only where that is",
 }
 
@@ -52,8 +51,8 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
 def _values(binding: Binding) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = [("agent", binding.agent)]
     for name, role in binding.roles.items():
-        for key in ("runtime", "model", "mode", "instructions"):
-            if (value := getattr(role, key)) is not None:
+        for key in ("runtime", "model", "mode", "instructions", "needs"):
+            if (value := getattr(role, key)) not in (None, ()):
                 found.append((f"roles.{name}.{key}", value))
     for number, piece in enumerate(binding.instructions):
         found.append((f"instructions.{number}", piece.file or piece.text))
@@ -75,6 +74,8 @@ def _value(workspace: Workspace, key: str, value: Any, level: Level | None) -> d
     section, _, name = key.partition(".")
     if section == "budget" and name in set(Metric):
         said["enforcement"] = bounds.enforced(workspace, Metric(name))
+    if section == "tools":  # each runs in a box of its own, and the agent speaks to it through us
+        said["enforcement"] = PROXY
     held = limits.applied(name, level) if section == "limits" and level is not None and key not in NOT_APPLIED else ""
     if note := NOT_APPLIED.get(key) or NOT_APPLIED.get(section) or held:
         said["note"] = note
@@ -182,14 +183,30 @@ def _sandbox(workspace: Workspace, agent: str | None) -> dict[str, Any]:
         return {"level": "none", "wanted": workspace.loaded.binding.sandbox.get("level", "auto"), "why": str(error)}
 
 
+def _seen(workspace: Workspace, role: str) -> dict[str, Any]:
+    """What a probe of this version saw, and what of it the binding needs."""
+    spec, needs = workspace.runtime(role), workspace.needs(role)
+    record = proving.known(spec, workspace.argv(role))
+    said: dict[str, Any] = {"needs": list(needs), "lacks": list(ability.lacking(needs, record))}
+    if record is not None:
+        said |= {"at": record.at, "lines": [list(line) for line in ability.lines(record)], "problem": record.problem}
+    return said
+
+
 def _launch(workspace: Workspace, agent: str | None) -> dict[str, Any]:
     """What would be started, or why nothing can be."""
     said: dict[str, Any] = {"directory": workspace.path}
     try:
         role = workspace.role_name(agent)
         spec = workspace.runtime(role)
-        said |= {"role": role, "runtime": spec.name, "runtime_file": os.path.join(spec.package, "runtime.yaml")}
+        said |= {
+            "role": role,
+            "runtime": spec.name,
+            "version": spec.version,
+            "runtime_file": os.path.join(spec.package, "runtime.yaml"),
+        }
         said["argv"] = list(workspace.argv(role))
+        said["seen"] = _seen(workspace, role)
         said["environment"] = sorted({*workspace.binding.capabilities.env, *spec.pass_env, *spec.env})
         said["network"] = wayout.shown(workspace, role)
         said["secrets"] = keys.shown(workspace, role)

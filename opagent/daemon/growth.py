@@ -57,6 +57,19 @@ class Growth:
                 return 0
             return known.total
 
+    async def earlier(self, conversation: ConversationId, path: str, allowed: int) -> int:
+        """Bytes of earlier turns that are still there, while no turn runs; counted only where they are more than allowed."""
+        known = self._known.get(conversation)
+        if known is None:
+            return 0
+        async with known.lock:
+            try:
+                if known.total > allowed:
+                    await _turned(known, path, None)
+            except OSError:
+                return 0
+            return known.total
+
 
 async def _turned(known: _Grown, path: str, turn: TurnId | None) -> None:
     """A turn ended, or began, or both. What is removed between two turns is room again."""

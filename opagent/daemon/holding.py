@@ -1,6 +1,6 @@
-"""Holds agents to the limits that no call of the kernel sets: memory and number of a tree's processes, growth of a directory.
+"""Holds agents to the limits that no call of the kernel sets: memory, processes, ports of a tree, growth of a directory.
 
-`Holding.run` looks four times a second while a turn runs, else once: too much memory or too many processes end the tree at once,
+`Holding.run` looks four times a second while a turn runs, else once: too much memory, too many processes or ports end the tree,
 too much growth cancels the turn. What was hit is recorded (`limit.hit`) and said in the turn. (Design: "Resource limits".)
 """
 
@@ -12,8 +12,10 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import aftercare, inbox
+from opagent.daemon import aftercare, inbox, overgrown
 from opagent.daemon.growth import Growth, size
+from opagent.daemon.overgrown import Overgrown
+from opagent.daemon.walltime import Walltime
 from opagent.errors import OpAgentError
 from opagent.model import Origin
 from opagent.process import limits, tree, weighing
@@ -40,7 +42,9 @@ class Holding:
         self._host = host
         self._began = asyncio.Event()
         self._growth = Growth()
+        self._walltime = Walltime()
         host.shared.turn_begins = self.turn_begins
+        host.shared.overgrown = self.overgrown
 
     async def run(self) -> None:
         """For ever."""
@@ -50,11 +54,19 @@ class Holding:
                 await asyncio.wait_for(self._began.wait(), IN_A_TURN if busy else IDLE)
             self._began.clear()
             await _again(self._look())
+            if seconds := self._walltime.jumped():
+                self._host.shared.record(Draft(AuditKind.CLOCK_JUMP, None, {"seconds": seconds}))
 
     async def turn_begins(self, c: Conversation) -> None:
         """Before its prompt is sent: what is there now is not of this turn. A large directory is not waited for."""
         await asyncio.wait({asyncio.create_task(_again(self._grown(c)), name=f"growth-{c.record.id}")}, timeout=COUNTED_WITHIN)
         self._began.set()
+
+    async def overgrown(self, c: Conversation) -> Overgrown | None:
+        """Before a turn: whether earlier ones left more than is allowed, and it is still there."""
+        allowed = limits.of(c.workspace.binding.limits).disk
+        grown = await self._growth.earlier(c.record.id, c.workspace.path, allowed)
+        return overgrown.too_much(c, grown) if allowed else None
 
     async def _look(self) -> None:
         conversations = list(self._host.conversations.values())
@@ -70,11 +82,11 @@ class Holding:
 
     async def _weigh(self, held: dict[Agent, Conversation]) -> None:
         allowed = {agent: limits.of(c.workspace.binding.limits) for agent, c in held.items()}
-        asked = {family: allowed[agent].memory for agent in held if (family := _family(agent)) is not None}
+        asked = {family: allowed[agent] for agent in held if (family := _family(agent)) is not None}
         weights = await asyncio.to_thread(weighing.weigh, asked)
         for agent, c in held.items():
             weight = weights.get(agent.id)
-            hit = limits.over(weight.memory, weight.processes, allowed[agent]) if weight is not None else None
+            hit = limits.over(weight.memory, weight.processes, weight.ports, allowed[agent]) if weight is not None else None
             if hit := hit or await _kept(c, agent, allowed[agent].tmp):
                 self._end(c, agent, hit)
                 await self._record(c, hit)
@@ -90,15 +102,16 @@ class Holding:
         running = c.current
         allowed = limits.of(c.workspace.binding.limits).disk
         grown = await self._growth.of(c.record.id, c.workspace.path, running.turn.id if running else None, allowed)
-        if running is None or not allowed or grown <= allowed:
+        if running is None or not allowed or grown <= allowed or (found := overgrown.too_much(c, grown)) is None:
             return
-        hit = Hit("disk", grown, allowed)
         if running.cancel_reason is None:
-            running.cancel_sentence = hit.sentence(_origin(c, hit))
-            c.post(inbox.Cancel(running.turn.id, "disk"))
-            await self._record(c, hit)
-        elif grown > BEYOND * allowed and c.agent is not None and not c.agent.hit and _runs(c.agent):
-            self._end(c, c.agent, hit)
+            running.pause = found
+            c.post(inbox.Cancel(running.turn.id, overgrown.DISK))
+            await self._record(c, Hit(overgrown.DISK, grown, found.most))
+        elif grown > BEYOND * found.most and c.agent is not None and not c.agent.hit and _runs(c.agent):
+            if running.cancel_reason == overgrown.DISK:
+                running.pause = found  # by so much more has it to be raised
+            self._end(c, c.agent, Hit(overgrown.DISK, grown, found.most))
 
     async def _record(self, c: Conversation, hit: Hit) -> None:
         turn = c.current.turn.id if c.current is not None else None

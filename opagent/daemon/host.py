@@ -21,19 +21,25 @@ from opagent.daemon import (
     newcomers,
     recovering,
     reports,
+    speaking,
     spending,
+    toolprocess,
     whereabouts,
 )
+from opagent.daemon.attending import Attending
+from opagent.daemon.calling import Calls
 from opagent.daemon.clearing import keep_clear
 from opagent.daemon.conversation import Conversation
 from opagent.daemon.heads import Heads
 from opagent.daemon.holding import Holding
 from opagent.daemon.leaving import Leaving
+from opagent.daemon.lines import Lines
 from opagent.daemon.links import Links
 from opagent.daemon.mirror import Mirrors
 from opagent.daemon.network import Network, Usage
 from opagent.daemon.own import Own
 from opagent.daemon.shared import Shared
+from opagent.daemon.tooling import Tooling
 from opagent.daemon.watching import Watching
 from opagent.daemon.workspace import Workspace
 from opagent.document.names import file_name, new_conversation
@@ -72,7 +78,10 @@ class Host:
         self._tasks = tasks
         self._consumers: dict[ConversationId, asyncio.Task[None]] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        shared.network = Network(shared)
+        shared.network, shared.lines = Network(shared), Lines(shared)
+        shared.calls = self.calls = Calls(self)
+        speaking.register(self, shared.lines)
+        shared.tooling = Tooling(shared)
         shared.network.metered = self._metered
         shared.conversation_idle = self._limit_idle
         shared.look_again = self.look_again
@@ -88,6 +97,7 @@ class Host:
             log.warning("%s", notice)
         self.mirrors = Mirrors(self)
         self.links = Links(self)
+        self.attending = Attending(self)
         self.heads = Heads(self)
 
     @classmethod
@@ -156,7 +166,9 @@ class Host:
         await asyncio.gather(*self._consumers.values(), return_exceptions=True)
         for conversation in list(self.conversations.values()):
             await conversation.file.close()
+        await self.shared.tooling.close()
         await self.shared.network.close()
+        self.shared.lines.close()
         self.shared.ownership.release()
         await self.shared.notifier.close()
         await self.journal.append(None, [Draft(AuditKind.DAEMON_STOP)], barrier=True)
@@ -226,6 +238,11 @@ class Host:
                 if conversation.queue and conversation.record.workspace == workspace:
                     conversation.post(inbox.Look())
 
+    def remember_for(self, workspace: str, other: str) -> None:
+        """A directory of which no client told an environment gets that of another, from where it is called."""
+        if workspace not in self.shared.environments and (given := self.brought(workspace) or self.brought(other)):
+            self.remember(workspace, given)
+
     def look_again(self, record: Record) -> Workspace:
         """The directory of a conversation as it is now, judged for its own agent."""
         given = self.brought(record.workspace)
@@ -278,8 +295,8 @@ class Host:
         self._consumers[record.id] = self.shared.spawn(conversation.consume(), f"conversation-{record.id}")
         return conversation
 
-    async def create(self, workspace: Workspace, agent: str | None, title: str) -> Conversation:
-        """A new conversation with its file in the workspace."""
+    async def create(self, workspace: Workspace, agent: str | None, title: str, parent: str = "") -> Conversation:
+        """A new conversation with its file in the workspace. `parent`: the file of the one that calls."""
         role = agent or workspace.binding.agent
         if role is None:
             raise NotFound(f"no agent is bound to {workspace.path}", hint=f"opagent init {shlex.quote(workspace.path)}")
@@ -294,14 +311,20 @@ class Host:
             record = Record(ident, workspace.path, str(Path(folder) / name), role, title[:200], timestamp())
             try:
                 conversation = Conversation(record, workspace, self.shared)
-                await conversation.file.create()
-                await self.database.write(lambda db: rows.insert(db, record), barrier=True)  # noqa: B023
+                conversation.file.subject.parent = parent
+                return await self.enter(conversation)
             except Conflict:
                 continue  # the name or the id was taken meanwhile
-            made = self.conversations.get(ident) or self._adopt(conversation)
-            made.changed(watched=True)  # it is new, and the watch of its directory may begin after the first save
-            return made
         raise Conflict("no free name for a new conversation", folder)
+
+    async def enter(self, conversation: Conversation) -> Conversation:
+        """A new one with its file. Raises Conflict when the name or the id is taken."""
+        record = conversation.record
+        await conversation.file.create()
+        await self.database.write(lambda db: rows.insert(db, record), barrier=True)
+        made = self.conversations.get(record.id) or self._adopt(conversation)
+        made.changed(watched=True)  # it is new, and the watch of its directory may begin after the first save
+        return made
 
     def by_process(self, word: str) -> Conversation:
         """By the id (or a prefix) of its process, by conversation or file, or the last active one of a directory.
@@ -331,6 +354,8 @@ class Host:
         try:
             conversation = self.by_process(word)
         except ProcessNotFound:
+            if toolprocess.logged(word):
+                return word
             return self.database.read(lambda db: process_rows.find(db, word)).id
         if conversation.agent is not None:
             return conversation.agent.id

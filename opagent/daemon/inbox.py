@@ -7,18 +7,19 @@ consumer (`daemon/conversation.py`) takes them out and never waits for a person 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opagent.acp.connection import Incoming
 from opagent.errors import OpAgentError
-from opagent.model import Approval, Decision, ExitReport, Turn, TurnId
+from opagent.model import Approval, Decision, ExitReport, ProcessId, Turn, TurnId
 
 if TYPE_CHECKING:
-    from opagent.daemon.asking import Pause
+    from opagent.daemon.asking import Pause, Question, Waiting
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.turns import Prompt
+    from opagent.store.events import Draft
 
 UNREAD = (
     2  # reads of an agent's stdout that may lie in the inbox; then its reader waits and reads more at once, and so does the agent
@@ -72,11 +73,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Connects:
-    """The agent wants to connect to `request` (`host:port`), and a person has to say whether it may."""
+    """The agent, or a server of its tools, wants to connect to `request` (`host:port`): a person has to say whether it may."""
 
     generation: int
     request: str
     decision: Decision
+    guest: ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,41 @@ class ConnectGone:
 
     generation: int
     request: str
+    guest: ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """A tool that the agent called through us has to be put to a person."""
+
+    generation: int
+    request: Waiting
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class AsksNoMore:
+    """Nobody waits any more for the answer to the question of that number."""
+
+    generation: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tells:
+    """Rows of the log about the turn, from outside the consumer; left out where it runs no longer."""
+
+    turn: TurnId
+    drafts: tuple[Draft, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """A note for the person, from outside the consumer, whether or not a turn runs."""
+
+    generation: int
+    text: str
+    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +208,10 @@ Item: TypeAlias = (
     | Answered
     | Connects
     | ConnectGone
+    | Asks
+    | AsksNoMore
+    | Tells
+    | Notes
     | Cancel
     | StopAgent
     | Project

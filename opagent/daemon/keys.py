@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,11 @@ class Key:
     usage: tuple[str, ...] = ()
 
     @property
+    def lent(self) -> str:
+        """By which name a person's own machine is asked for it: it is not known here, and the proxy puts it in."""
+        return self.said.partition(":")[2] if not self.source and self.variable and self.said.startswith("user:") else ""
+
+    @property
     def enforcement(self) -> str:
         return "proxy" if self.variable else "advisory"
 
@@ -64,21 +69,26 @@ class Key:
 
 
 def keys(workspace: Workspace, role: str) -> list[Key]:
-    """Of the agent of a role; those that a rule does not deny. Raises NotFound, RuntimeInvalid."""
-    return list(_keys(workspace, workspace.runtime(role)))
+    """Of the agent of a role; those that a rule does not deny and that are not of its tools. Raises NotFound, RuntimeInvalid."""
+    spec = workspace.runtime(role)
+    others = {name for tool in workspace.binding.tools.values() for name in tool.get("secrets", ())} - {spec.model.get("key")}
+    found = (key for key in allowed(workspace) if key.name not in others)
+    return [_kept_from_it(key, spec, workspace) if _can_be_kept(key, spec) else key for key in found]
 
 
-def _keys(workspace: Workspace, spec: RuntimeSpec) -> Iterator[Key]:
+def _can_be_kept(key: Key, spec: RuntimeSpec) -> bool:
+    return bool(key.host and key.name == spec.model.get("key") and spec.model.get("base_url"))
+
+
+def allowed(workspace: Workspace) -> Iterator[Key]:
+    """Those of the binding that a rule does not deny, as whoever gets one would hold it."""
     binding = workspace.binding
     for name, said in binding.capabilities.secrets.items():
         if workspace.decide("secrets", name).effect is not Effect.ALLOW:
             continue
         host, port = address.authority(said["to"], 443) if "to" in said else ("", 0)
         origin = str(binding.origins.get(f"can.secrets.{name}", ""))
-        key = Key(name, own(workspace.loaded, said["from"]), said["from"], host, port, origin)
-        yield (
-            _kept_from_it(key, spec, workspace) if host and name == spec.model.get("key") and spec.model.get("base_url") else key
-        )
+        yield Key(name, own(workspace.loaded, said["from"]), said["from"], host, port, origin)
 
 
 def own(loaded: load.Loaded, source: str) -> str:
@@ -104,10 +114,16 @@ def _kept_from_it(key: Key, spec: RuntimeSpec, workspace: Workspace) -> Key:
     return Key(key.name, key.source, key.said, key.host, key.port, key.origin, variable, path, tls, usage)
 
 
-async def values(workspace: Workspace, wanted: list[Key]) -> dict[str, str]:
-    """The value of each. Raises NotFound, Denied: an agent does not start without a secret that its binding promises."""
+async def values(workspace: Workspace, wanted: list[Key], lends: Callable[[Key], bool] = lambda key: False) -> dict[str, str]:
+    """The value of each; "" for one that a person's own machine lends, which is asked for at each request.
+
+    Raises NotFound, Denied: an agent does not start without a secret that its binding promises.
+    """
     found = {}
     for key in wanted:
+        if not key.source and lends(key):
+            found[key.name] = ""
+            continue
         if not key.source:
             hint = f"$EDITOR {shlex.quote(str(paths.user_config()))}"
             raise NotFound(f"the secret {key.name} is not there", _unknown(key), hint)
@@ -127,7 +143,8 @@ def shown(workspace: Workspace, role: str) -> list[dict[str, str]]:
 
 
 def _unknown(key: Key) -> str:
-    return f"{key.origin} wants {key.said}, and {paths.user_config()} has no such name under `secrets:`"
+    said = f"{key.origin} wants {key.said}, and {paths.user_config()} has no such name under `secrets:`"
+    return said + ("; nor does a machine of yours lend it that is linked to this one" if key.lent else "")
 
 
 def token() -> str:

@@ -8,7 +8,7 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opagent.daemon import aftercare, confinement, gestures, inbox, preparing, recording, standing, turns
+from opagent.daemon import aftercare, confinement, gestures, inbox, preparing, recording, standing, toolservers, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.services import Services
 from opagent.errors import Conflict, OpAgentError, StoreFailed
@@ -28,12 +28,14 @@ AGAIN = 2.0  # seconds until something is tried again that the store did not tak
 
 def outdated(c: Conversation, agent: Agent, turn: Turn) -> bool:
     """Whether a turn needs another process: another agent's, with another model, or with a session of its own."""
-    return bool(c.retold and not agent.fresh) or agent.stale or turn.agent != c.guest or c.model != c.file.subject.settings.model
+    bound = c.shared.calls.under(c.record.id, turn)
+    other = turn.agent != c.guest or (bound.capabilities, bound.strict) != (c.under.capabilities, c.under.strict)
+    return bool(c.retold and not agent.fresh) or agent.stale or other or c.model != c.file.subject.settings.model
 
 
 async def start_for(c: Conversation, turn: Turn) -> None:
     """Spawn the agent that takes this turn, unless it has to be waited for. Raises as `start`."""
-    c.guest = turn.agent
+    c.guest, c.under = turn.agent, c.shared.calls.under(c.record.id, turn)
     waits = c.workspace.path not in c.shared.environments and not c.workspace.comes_with_us(c.role)
     if c.stuck != (stuck := STUCK if waits else ""):
         c.stuck = stuck
@@ -50,17 +52,19 @@ async def start(c: Conversation) -> None:
     c.generation += 1
     await c.move(Happening.START)
     speaker = c.record if c.guest is None else replace(c.record, agent=c.guest, acp_session=None)
-    c.see(c.shared.look_again(speaker))  # the binding, and whether it may act, at this moment
+    found = c.shared.look_again(speaker)  # the binding, and whether it may act, at this moment
+    c.see(found.narrowed(c.under.capabilities, c.under.strict))
     ident = c.shared.new_process()
     launch, role = c.workspace.launch(ident, speaker)
     plan = await asyncio.to_thread(confinement.plan, c.workspace, speaker.agent)
     spec = c.workspace.runtime(speaker.agent)
     confined = await asyncio.to_thread(confinement.confined, plan, launch, c.workspace, spec)
-    launch = await c.shared.network.attach(c, confined.launch)
-    role = replace(role, model=role.model or await gestures.model(c) or None, chosen=c.settings.kept(c.guest))
+    launch = await c.shared.lines.attach(c, await c.shared.network.attach(c, confined.launch))
+    model, chosen = role.model or await gestures.model(c) or None, c.settings.kept(c.guest)
+    role = replace(role, model=model, chosen=chosen, servers=toolservers.servers(c, launch))
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
-    agent.git, agent.scripts = confined.git, confined.scripts
+    agent.git, agent.scripts, agent.notices = confined.git, confined.scripts, confined.said
     c.shared.running.add(agent)
     act = recording.spawn(c, agent, launch, speaker.agent)
     spawn = await c.shared.process_starts(agent, speaker, act, recording.under(c, c.workspace))
@@ -93,7 +97,9 @@ async def exited(c: Conversation, report: ExitReport) -> None:
             await c.move(Happening.GAVE_UP, f"{sentence}; {reason}")
         case Stay():
             await c.move(Happening.ENDED, sentence)
-    if c.current is not None:
+    if c.current is not None and c.current.pause is not None:  # it was told to stop, and ended: what is asked is asked
+        await turns.finish(c, TurnState.CANCELLED, c.current.pause.reason, sentence)
+    elif c.current is not None:
         reason, hint = (report.reason, f"opagent explain {shlex.quote(c.workspace.path)}") if hit else ("crashed", "")
         await turns.finish(c, TurnState.INTERRUPTED, reason, sentence, hint or f"opagent logs {c.record.id}")
     c.post(inbox.Look())
@@ -176,6 +182,8 @@ async def _forget(c: Conversation, report: ExitReport | None) -> None:
     if agent is not None:
         agent.forget()
         c.shared.network.detach(agent.id)
+        c.shared.lines.detach(agent.id)
+        await c.shared.tooling.ended(agent.id)
         c.shared.running.discard(agent)
         await asyncio.to_thread(aftercare.forget, agent)
         c.gone.append((agent, report))

@@ -100,6 +100,7 @@ class Links:
         if new := reached.remembered is not made:
             await self._remember(reached, made)
         await self._listen(reached)
+        self._host.attending.begin(name)
         if new:
             self._host.shared.spawn(self._host.heads.compare(name), f"the journal of {name}")
         self._host.mirrors.wake(name)
@@ -120,6 +121,11 @@ class Links:
         """Whether its link stands. Dials nothing."""
         reached = self._reached.get(name)
         return reached is not None and reached.link.bridge is not None
+
+    def alone(self, name: str) -> bool:
+        """Whether nobody uses its link but one."""
+        reached = self._reached.get(name)
+        return reached is None or reached.link.streams <= 1
 
     def standing(self) -> list[str]:
         """The machines whose links stand and have a door."""

@@ -112,7 +112,7 @@ async def _leave_when_idle(host: Host, server: Server, stopping: asyncio.Event) 
     busy_at = loop.time()
     while limit > 0:
         await asyncio.sleep(min(_CHECK, limit / 2))
-        if server.clients or host.supervises() or host.mirrors.wanted():
+        if host.shared.attended.others(server.clients) or host.supervises() or host.mirrors.wanted():
             busy_at = loop.time()
         elif loop.time() - busy_at < limit:
             continue

@@ -13,7 +13,9 @@ from opagent import control, paths
 from opagent.binding import making
 from opagent.daemon import (
     answering,
+    attended,
     auditing,
+    callmethods,
     doctor,
     editing,
     explain,
@@ -26,8 +28,11 @@ from opagent.daemon import (
     leaving,
     machines,
     mirroring,
+    packaging,
+    proving,
     reckoning,
     reports,
+    toolshown,
     trusting,
 )
 from opagent.daemon.params import Params, environment, maybe, number, place, placed, text, wanted
@@ -56,7 +61,8 @@ async def daemon_status(host: Host, client: Client, params: Params) -> Result:
     return {
         "pid": os.getpid(), "version": host.greeting().version, "protocol": control.PROTOCOL, "started": host.started,
         "code": paths.code(), "runs": leaving.doing(host), "leaves": host.leaving.when_idle,
-        "socket": str(paths.socket()), "database": str(paths.database()), "clients": len(host.server.clients), **host.counts(),
+        "socket": str(paths.socket()), "database": str(paths.database()),
+        "clients": host.shared.attended.others(host.server.clients), **host.counts(),
     }  # fmt: skip
 
 
@@ -360,13 +366,13 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-_ELSEWHERE = (  # what other modules have
-    auditing.METHODS | mirroring.METHODS | machines.METHODS | answering.METHODS | reckoning.METHODS | editing.METHODS
-)
+_MODULES = (answering, attended, auditing, callmethods, editing, machines, mirroring, packaging, reckoning, toolshown)
+_ELSEWHERE = {name: method for module in _MODULES for name, method in module.METHODS.items()}  # what they have
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,
     "workspace/open": workspace_open, "workspace/join": workspace_join, "workspace/list": workspace_list,
     "binding/explain": binding_explain, "binding/decide": binding_decide, "binding/create": binding_create,
+    "runtime/probe": proving.runtime_probe,
     "trust/show": trust_show, "trust/grant": trust_grant, "trust/deny": trust_deny,
     "trust/revoke": trust_revoke, "trust/list": trust_list,
     "conversation/list": conversation_list, "conversation/create": conversation_create,

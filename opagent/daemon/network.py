@@ -99,12 +99,14 @@ class Network:
 
         Raises NotFound, Denied (a secret), AgentFailed (no proxy).
         """
-        wanted = keys.keys(c.workspace, c.role)
-        found = await keys.values(c.workspace, wanted)
-        self._shared.known.keep({value: name for name, value in found.items()})
+        return await self.admit(c, launch, keys.keys(c.workspace, c.role), wayout.way(launch, c.workspace, c.role))
+
+    async def admit(self, c: Conversation, launch: Launch, wanted: list[keys.Key], way: Way) -> Launch:
+        """The same for these secrets and this way: of a program that runs for the agent in a box of its own."""
+        found = await keys.values(c.workspace, wanted, self._shared.attended.lends)
+        self._shared.known.keep({value: name for name, value in found.items() if value})
         by_proxy = {key.name: key for key in wanted if key.variable}
         env = {**launch.env, **{name: value for name, value in found.items() if name not in by_proxy}}
-        way = wayout.way(launch, c.workspace, c.role)
         if way is Way.NONE or (way is Way.OPEN and not by_proxy):
             return replace(launch, env=env)
         secret, token = keys.fingerprint_key(), keys.token()
@@ -169,12 +171,16 @@ class Network:
         if self._process is not None:
             await self._process.stop(stdin=1.0, term=0.0)
 
+    def _known(self, ident: ProcessId) -> bool:
+        """Whether an agent of this daemon has sockets."""
+        return ident in self._guests or ident in self._shared.lines
+
     # ---- the process -----------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
         """For ever: a proxy that ended is there again within a second."""
         failures = 0
-        await asyncio.to_thread(_sweep, paths.agent_sockets(""), set(self._guests))
+        await asyncio.to_thread(_sweep, paths.agent_sockets(""), self._known)
         while True:
             try:
                 await self._run()
@@ -248,18 +254,33 @@ class Network:
     # ---- requests --------------------------------------------------------------------------------------------------------
 
     async def _decide(self, number: int, guest: Guest | None, said: Mapping[str, Any]) -> None:
-        verdict = connecting.Verdict(False, "this agent is gone")
+        verdict, secret = connecting.Verdict(False, "this agent is gone"), ""
         if guest is not None:
             key, mark = guest.keys.get(said["service"], (None, ""))
             wanted = Wanted(guest.id, said["host"], said["port"], key, mark)
             try:
+                secret = await self._lent(guest, wanted) if key is not None and key.lent else ""
                 verdict = await connecting.decided(guest.conversation, wanted, guest.answers)
             except OpAgentError as error:  # what cannot be recorded does not happen
                 verdict = connecting.Verdict(False, str(error))
             if verdict.allow:
                 self._open[number] = guest, wanted
-        said_back = {"allow": verdict.allow, "why": verdict.why, "named": list(verdict.named)}
+        said_back = {"allow": verdict.allow, "why": verdict.why, "named": list(verdict.named), "secret": secret}
         self._say({"op": "verdict", "id": number, **said_back})
+
+    async def _lent(self, guest: Guest, wanted: Wanted) -> str:
+        """A secret of the person's own machine, for this request. Raises Denied, which is recorded as any refusal."""
+        assert wanted.key is not None
+        c = guest.conversation
+        try:
+            value = await self._shared.attended.secret(wanted.key, c.role, c.workspace.path)
+        except OpAgentError as error:
+            said = {"agent": guest.id, "host": wanted.host, "port": wanted.port, "why": str(error)}
+            await connecting.refused(c, guest.answers.refusals, said)
+            raise
+        self._shared.known.keep({value: wanted.key.name})
+        wanted.mark = fingerprint(keys.fingerprint_key(), value)
+        return value
 
     async def _over(self, said: Mapping[str, Any]) -> None:
         guest, wanted = self._open.pop(said["id"], (None, None))
@@ -267,8 +288,8 @@ class Network:
             self._shared.spawn(connecting.over(guest.conversation, wanted, said), "net.connect")
 
 
-def _sweep(folder: Path, known: set[ProcessId]) -> None:
+def _sweep(folder: Path, known: Callable[[ProcessId], bool]) -> None:
     """What an earlier daemon left when it was killed."""
     for left in folder.iterdir():
-        if left.name not in known:
+        if not known(ProcessId(left.name)):
             shutil.rmtree(left, ignore_errors=True)

@@ -10,11 +10,14 @@ import html
 import json
 import logging
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opagent.binding import surroundings
 from opagent.document.excerpt import visible
 from opagent.errors import OpAgentError
 from opagent.process import environment
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 WITHIN = 10.0  # seconds a command has
 MOST = 4  # that run at the same time; what waits is seen all the same
 _LINES, _LONG = 4, 200  # of the action, on a desktop
+_FACTS = ("type", "id", "kind", "agent", "subject", "rule", "expires_at", "workspace", "path", "conversation")
+_LONGEST = 64 * 1024  # characters of what another machine says
 _DESKTOP = ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY")
 
 
@@ -51,11 +56,31 @@ class Notifier:
         except OpAgentError:  # what the files say at this moment cannot be read: nobody is told twice, and the question waits
             said = {}
         given = environment.plain(conversation.workspace.client_environment, conversation.workspace.path)
+        told = _told(conversation, body)
+        self._shared.attended.tell(told)
         if command := said.get("command"):
-            self._start(tuple(command), given, _told(conversation, body))
+            self._start(tuple(command), given, json.dumps(told).encode() + b"\n")
         if said.get("desktop", True) and (shown := desktop(given, conversation.workspace.client_environment)):
             argv, seen = shown
-            self._start((*argv, *_words(conversation, body)), seen, b"")
+            self._start((*argv, *_words(conversation.role, told)), seen, b"")
+
+    async def relay(self, machine: str, facts: Mapping[str, Any], environment_: Mapping[str, str]) -> None:
+        """A question waits on another machine, whose words these are: told as one of this machine is."""
+        told = {name: text[:_LONGEST] for name in _FACTS if isinstance(text := facts.get(name), str)} | {"host": machine}
+        if not re.fullmatch(r"[a-z0-9]{1,32}", told.get("id", "")):
+            return
+        told |= {verb: f"opagent --host {shlex.quote(machine)} {verb} {told['id']}" for verb in ("allow", "deny")}
+        try:
+            said = surroundings.user_notify()
+        except OpAgentError as error:
+            log.warning("nobody is told what waits on %s: %s", machine, error)
+            return
+        given = environment.plain(environment_, os.path.expanduser("~"))
+        if command := said.get("command"):
+            self._start(tuple(command), given, json.dumps(told).encode() + b"\n")
+        if said.get("desktop", True) and (shown := desktop(given, environment_)):
+            argv, seen = shown
+            self._start((*argv, *_words(f"{told.get('agent', 'an agent')} on {machine}", told)), seen, b"")
 
     def _start(self, argv: tuple[str, ...], env: Mapping[str, str], said: bytes) -> None:
         if self._running >= MOST:
@@ -99,17 +124,17 @@ def desktop(plain: Mapping[str, str], client: Mapping[str, str]) -> tuple[tuple[
     return (program, "--app-name=OpAgent", "--category=im", "--"), env
 
 
-def _words(conversation: Conversation, body: Mapping[str, Any]) -> tuple[str, str]:
+def _words(who: str, told: Mapping[str, Any]) -> tuple[str, str]:
     """Title and text. A server may take them for markup, and they are an agent's words."""
-    lines = [line[:_LONG] for line in str(body.get("subject") or "").splitlines()[:_LINES]]
-    text = visible("\n".join([*lines, f"opagent allow {body.get('id')}", f"opagent deny {body.get('id')}"]))
-    return html.escape(visible(f"{conversation.role} asks"), quote=False), html.escape(text, quote=False)
+    lines = [line[:_LONG] for line in str(told.get("subject") or "").splitlines()[:_LINES]]
+    text = visible("\n".join([*lines, str(told["allow"]), str(told["deny"])]))
+    return html.escape(visible(f"{who} asks"), quote=False), html.escape(text, quote=False)
 
 
-def _told(conversation: Conversation, body: Mapping[str, Any]) -> bytes:
-    """What the command reads: one JSON object on a line."""
+def _told(conversation: Conversation, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the command reads, as one JSON object on a line, and what the daemons of people's own machines are told."""
     ident = body.get("id")
     said = {key: body.get(key) for key in ("id", "kind", "agent", "subject", "rule", "expires_at")}
     where = {"workspace": conversation.workspace.path, "path": conversation.record.path, "conversation": conversation.record.id}
     answers = {"allow": f"opagent allow {ident}", "deny": f"opagent deny {ident}"}
-    return json.dumps({"type": "approval", **said, **where, **answers}).encode() + b"\n"
+    return {"type": "approval", **said, **where, **answers}

@@ -1,7 +1,8 @@
 """The question about a turn that its budget or a loop stopped: what is asked, and what an answer does; stops nothing itself.
 
-It outlives its turn, and the daemon, and does not expire: nobody is held up by it. An answer raises the budget in the
-transaction that takes it. Called by the consumer, but for `raise_now`.
+The one about a directory that grew by too much is in `overgrown.py`. A question outlives its turn, and the daemon, and does not
+expire: nobody is held up by it. An answer raises the budget in the transaction that takes it. Called by the consumer, but for
+`raise_now`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opagent.acp import elicitation
-from opagent.daemon import limits
+from opagent.daemon import limits, overgrown
 from opagent.daemon.asking import Pause, Question, Said
+from opagent.daemon.overgrown import GO_ON, Overgrown
 from opagent.errors import AlreadyDecided, OpAgentError, Usage
 from opagent.model import OURS, QUESTION, Approval, ApprovalState, Decision, Effect, Kind, Turn
 from opagent.policy import budget
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from opagent.daemon.shared import Shared
 
 BUDGET, LOOP = "budget", "loop"  # reasons of a turn's end
-GO_ON = "Go on."
 _QUARTER, _WHOLE = 4, 1  # what is offered, as parts of the limit
 _STOP, _CONTINUE, _RAISE, _DOUBLE = "stop", "continue", "raise", "double"
 _AGAIN_OR_STOP: tuple[Mapping[str, str], ...] = (
@@ -149,6 +150,8 @@ def of_log(said: Mapping[str, Any]) -> Pause:
     """The question of an event of an earlier daemon."""
     if said.get("reason") == LOOP:
         return Circle(str(said["why"]), str(said["key"]))
+    if said.get("reason") == overgrown.DISK:
+        return overgrown.of_log(said)
     return OverBudget(limits.from_json(said), int(said["used"]), str(said["currency"]), bool(said["sent"]))
 
 
@@ -167,11 +170,15 @@ async def put(c: Conversation, turn: Turn, pause: Pause) -> tuple[str, str]:
     """Ask, unless the same is asked already. What is said of the turn's end, and the command that answers."""
     asked = c.shared.approvals.posed(pause.key)
     if asked is None:
-        rule = pause.limit.origin if isinstance(pause, OverBudget) else "loop detection"
+        rule = "loop detection" if isinstance(pause, Circle) else _origin(pause)
         decision = Decision(Effect.ASK, rule, pause.reason, "proxy")
         question = Question(QUESTION, f"{pause.sentence} {_asks(pause)}", pause.key, pause.options, decision)
         asked = (await c.shared.approvals.pose(c, turn, question, pause)).id
     return pause.sentence, f"opagent allow {asked} --answer {pause.options[0]['id']}"
+
+
+def _origin(pause: Pause) -> str:
+    return pause.limit.origin if isinstance(pause, OverBudget) else pause.origin if isinstance(pause, Overgrown) else ""
 
 
 def _asks(pause: Pause) -> str:
@@ -179,7 +186,7 @@ def _asks(pause: Pause) -> str:
         return "Continue, stop, or tell the agent what to do instead (--answer TEXT)?"
     if isinstance(pause, OverBudget) and pause.limit.scope.per is Per.TURN:
         return "Go on in another turn?"
-    if isinstance(pause, OverBudget) and pause.limit.fixed:
+    if (isinstance(pause, OverBudget) and pause.limit.fixed) or (isinstance(pause, Overgrown) and pause.fixed):
         return "The policy of this machine sets it: nobody may raise it here."
     return "Raise it and go on? Another amount to add can be answered as well."
 

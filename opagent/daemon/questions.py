@@ -14,7 +14,7 @@ from opagent.acp.connection import Asked
 from opagent.acp.permission import Permission, choose, read_permission
 from opagent.control import METHOD_NOT_FOUND
 from opagent.daemon import connecting, enforcing, granted, inbox
-from opagent.daemon.asking import Question
+from opagent.daemon.asking import Question, Waiting
 from opagent.model import QUESTION, Approval, ApprovalId, ApprovalState, Decision, Effect, Kind, ProcessState, TurnState
 from opagent.policy import fatigue, remembering
 from opagent.process.states import Happening
@@ -45,6 +45,10 @@ async def withdraw(c: Conversation, running: Running) -> None:
 
 def _say_cancelled(c: Conversation, request: Asked) -> None:
     assert c.agent is not None
+    if isinstance(request, Waiting):
+        if not request.heard.done():
+            request.heard.set_result("the turn was cancelled")
+        return
     match request.method:
         case "session/request_permission":
             c.agent.answer(request.id, messages.cancelled_outcome())
@@ -217,6 +221,9 @@ async def answered(c: Conversation, approval: Approval) -> None:
         agent.answer(request.id, _words(approval, request))
     elif request.method == connecting.CONNECT:
         connecting.answered(c, approval, request)
+    elif isinstance(request, Waiting):
+        if not request.heard.done():
+            request.heard.set_result(approval)
     elif c.services is not None:
         await c.services.answered(approval, request)
     await _goes_on(c, running, agent, approval.id)
@@ -234,6 +241,8 @@ async def _goes_on(c: Conversation, running: Running, agent: Agent, settled: App
     if not running.pending and c.process_state is ProcessState.WAITING:
         await c.move(Happening.ANSWERED)
     agent.last_heard = c.shared.clock()
+    if not running.pending:
+        c.shared.calls.waits(c, "")
     if running.account is not None and not running.pending:
         running.account.watch.go_on(c.shared.clock())
     draft = Draft(Kind.TURN_STATE, turn.id, {"state": turn.state.value, "message": turn.message, "delivered": settled})

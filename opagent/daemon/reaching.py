@@ -21,20 +21,21 @@ async def ask(c: Conversation, item: inbox.Connects) -> None:
     if agent is None:
         return
     if running is None or running.cancel_reason is not None:
-        c.shared.network.answered(agent.id, item.request, "", False, "nobody can be asked outside a turn")
+        c.shared.network.answered(item.guest, item.request, "", False, "nobody can be asked outside a turn")
         return
     c.shared.connects += 1
-    asked = Asked(f"net {item.request}", CONNECT, {"host": item.request}, -c.shared.connects)
+    asked = Asked(f"net {item.request}", CONNECT, {"host": item.request, "guest": item.guest}, -c.shared.connects)
     digest = hashlib.sha256(f"connect {item.request}".encode()).hexdigest()
-    subject, pattern = f"connect to {item.request}", remembering.literal("network", item.request)
+    whose = "" if item.guest == agent.id else f", for a server of its tools ({item.guest})"
+    subject, pattern = f"connect to {item.request}{whose}", remembering.literal("network", item.request)
     await questions.put(c, running, asked, Question("network", subject, digest, (), item.decision, pattern))
 
 
-async def gone(c: Conversation, request: str) -> None:
+async def gone(c: Conversation, item: inbox.ConnectGone) -> None:
     """The program that wanted it does not wait any more."""
     running = c.current
     if running is None:
         return
     for asked in [*running.pending.values(), *(held for held, _ in running.held)]:
-        if asked.method == CONNECT and asked.params["host"] == request:
+        if asked.method == CONNECT and (asked.params["host"], asked.params["guest"]) == (item.request, item.guest):
             await questions.end(c, running, asked.number, "the agent does not want it any more")

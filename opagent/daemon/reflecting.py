@@ -35,6 +35,8 @@ def moved(host: Host, reached: Reached) -> None:
     name, state = reached.record.name, reached.link.state
     if state is LinkState.CONNECTED:
         host.mirrors.wake(name)
+        if reached.server is not None:  # it was lost, and somebody wanted it back
+            host.attending.begin(name)
     elif state is LinkState.LOST and name in host.mirrors.machines() and not reached.link.wanted and not host.shared.closing:
         host.shared.spawn(_again(reached), f"the link to {name} again")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from opagent import paths
 from opagent.binding.trust import RuntimeFacts
-from opagent.errors import OpAgentError
+from opagent.errors import OpAgentError, RuntimeNotInstalled
+from opagent.model import RuntimeSpec
 from opagent.packages import catalog
 
 
@@ -18,7 +19,7 @@ class Runtimes:
     def __init__(self, search_path: str, workspace: str) -> None:
         self._path, self._workspace = search_path, workspace
         self._facts: dict[str, RuntimeFacts] = {}
-        self._names = frozenset(catalog.names())
+        self._names = Names(catalog.names())
 
     def names(self) -> Collection[str]:
         return self._names
@@ -29,17 +30,36 @@ class Runtimes:
         return self._facts[name]
 
     def _find(self, name: str) -> RuntimeFacts:
-        spec = catalog.find(name)
+        spec, missing = _described(name)
         metered = bool(spec.model) or spec.quirks.get("usage") is not None
         ours = spec.source == "bundled" and not spec.install
         try:
+            if missing:
+                raise missing
             argv = catalog.installed(spec, self._path, (self._workspace,), "{state}")
         except OpAgentError:
             return RuntimeFacts(name, runs=spec.runs, installed=False, metered=metered, ours=ours)
+        if spec.origin:  # the version that counts changes when a person upgrades: what was trusted is where it comes from
+            argv = tuple(word.replace(spec.package, "{package}") for word in argv)
         return RuntimeFacts(name, argv, "", spec.runs, True, metered, ours)
 
     def digest(self, name: str) -> str:
-        return catalog.digest(catalog.find(name))
+        return catalog.digest(_described(name)[0])
+
+
+class Names(frozenset[str]):
+    """The names of the catalogue; `name@version` is one of them where `name` is: whether it is installed is told later."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.partition("@")[0])
+
+
+def _described(name: str) -> tuple[RuntimeSpec, RuntimeNotInstalled | None]:
+    """What the catalogue says of a runtime; of a version that is not installed, what it says of the usual one."""
+    try:
+        return catalog.find(name), None
+    except RuntimeNotInstalled as error:
+        return catalog.find(name.partition("@")[0]), error
 
 
 def nearest(target: str) -> str:

@@ -273,6 +273,7 @@ class Services:
         act = replace(served.act(self._c, self._agent, wanted), process=name)
         held = self._agent.box
         box = confinement.box(self._agent.plan, held.profile, name) if held is not None else None  # as the agent itself
+        env |= self._c.shared.lines.variables(self._agent.id)
         argv, env = self._c.shared.network.also(self._agent.id, argv, env)
         effect = await self._c.shared.effects.begin(act)
         try:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon.approvals import Approvals
+from opagent.daemon.attended import Attended
 from opagent.daemon.documents import Documents
 from opagent.daemon.effects import Act, Effects
 from opagent.daemon.notifying import Notifier
@@ -27,8 +28,12 @@ from opagent.store.events import Draft, Journal, timestamp
 
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
+    from opagent.daemon.calling import Calls
     from opagent.daemon.conversation import Conversation as Actor
+    from opagent.daemon.lines import Lines
     from opagent.daemon.network import Network
+    from opagent.daemon.overgrown import Overgrown
+    from opagent.daemon.tooling import Tooling
     from opagent.daemon.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -43,12 +48,16 @@ class Shared:
         self.approvals = Approvals(self)
         self.notifier = Notifier(self)
         self.approvals.asked = self.notifier.tell
+        self.attended = Attended()
         self.accounts = Accounts(self)
         self.ownership = Ownership()
         self.known = Known()
         self.effects = Effects(journal, database, self.known)
         self.connects = 0  # questions about hosts so far
         self.network: Network  # of the host: it needs all that lies above
+        self.lines: Lines  # as well
+        self.tooling: Tooling
+        self.calls: Calls
         self.documents = Documents()
         self.environments: dict[str, dict[str, str]] = {}  # by workspace: what a client last brought; in memory only
         self.running: set[Agent] = set()
@@ -58,6 +67,7 @@ class Shared:
         self.look_again: Callable[[Conversation], Workspace]  # the directory of a conversation as it is now
         self.fork: Callable[[Conversation, str | None], Awaitable[Conversation]]  # a conversation up to a turn, as a new one
         self.turn_begins: Callable[[Actor], Awaitable[None]]  # before its prompt is sent
+        self.overgrown: Callable[[Actor], Awaitable[Overgrown | None]]  # before it begins
         self.conversation_idle: Callable[[Actor], None] = lambda conversation: None
         self.beside: Callable[[Actor], list[str]] = lambda conversation: []  # other conversations with a turn in its workspace
 

@@ -24,6 +24,7 @@ from opagent.store import ledger
 from opagent.store.events import AuditKind, Draft, timestamp
 
 if TYPE_CHECKING:
+    from opagent.daemon.calltree import Under
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.shared import Shared
 
@@ -42,12 +43,14 @@ class Account:
     watch: Stopwatch
     seen: dict[Key, int]  # what was used of each limit when it was last looked at
     held: dict[Key, int] = field(default_factory=dict)
+    kin: frozenset[str] = frozenset()  # the turns that called it
 
     @classmethod
     def open(cls, c: Conversation, turn: Turn) -> Account:
         """Before the turn runs; nothing is stored yet."""
         here, binding = limits.place(c.record, turn), limits.binding(c)
-        found = limits.of(c.shared.database, binding, here)
+        under = c.shared.calls.under(c.record.id, turn)
+        found = with_callers(limits.of(c.shared.database, binding, here), under)
         session = str(c.agent.session or "") if c.agent is not None else ""
         agent = c.role_of(turn)
         read = c.shared.database.read
@@ -57,7 +60,7 @@ class Account:
         meter = Meter(_counts(c, agent), limits.currency(binding), read(lambda db: ledger.earlier(db, session)))
         begun = ledger.Begun(here, agent, _model(c), session, timestamp(), amounts)
         seen = {key: line.used for key, line in before.items()}
-        return cls(here, found, begun, meter, Stopwatch(c.shared.clock()), seen, dict(amounts))
+        return cls(here, found, begun, meter, Stopwatch(c.shared.clock()), seen, dict(amounts), under.kin)
 
     def drafts(self, turn: Turn) -> list[Draft]:
         """The audit of what it reserves."""
@@ -69,7 +72,7 @@ class Account:
     def begin(self, db: Any) -> None:
         """In the transaction of the turn. Raises BudgetReached where another turn was faster."""
         lines = ledger.lines(db, self.begun.amounts)
-        if budget.refusal(self.limits, lines) is not None:
+        if budget.refusal(self.limits, lines, self.kin) is not None:
             raise BudgetReached("the budget was used up or reserved meanwhile")
         ledger.begin(db, self.begun)
 
@@ -149,11 +152,18 @@ class Accounts:
 
 def gate(c: Conversation, turn: Turn) -> Refusal | None:
     """What keeps a turn from beginning at this moment."""
-    found = limits.of(c.shared.database, limits.binding(c), limits.place(c.record, turn))
+    under = c.shared.calls.under(c.record.id, turn)
+    found = with_callers(limits.of(c.shared.database, limits.binding(c), limits.place(c.record, turn)), under)
     if not found:
         return None
     lines: Mapping[Key, Line] = c.shared.database.read(lambda db: ledger.lines(db, [limit.key for limit in found]))
-    return budget.refusal(found, lines)
+    return budget.refusal(found, lines, under.kin)
+
+
+def with_callers(own: tuple[Limit, ...], under: Under) -> tuple[Limit, ...]:
+    """Its own limits and those of the turns that called it: what it uses counts there, too."""
+    known = {limit.key for limit in own}
+    return (*own, *(limit for limit in under.limits if limit.key not in known))
 
 
 async def look(c: Conversation) -> Refusal | None:

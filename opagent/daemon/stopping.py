@@ -1,11 +1,12 @@
-"""Stopping a turn at the end of its budget or in a loop, and going on when a person says so. Called by the consumer only.
+"""Stopping a turn at a budget's end, in a loop, in a full directory; going on when a person says so. Called by the consumer only.
 
 A turn that runs is cancelled and, where the agent does not obey, its process is ended (`turns.cancel`). One that has not begun is
-not sent. What is asked about it is in `daemon/pauses.py`.
+not sent. What is asked about it is in `daemon/pauses.py`, and `overgrown.py`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opagent.daemon import inbox, limits, pauses, spending, standing, turns
@@ -30,21 +31,24 @@ async def may_begin(c: Conversation, turn: Turn) -> bool:
     if busy != (c.stuck == BUSY):
         c.stuck = BUSY if busy else ""
         await standing.tell(c)
-    if refusal is None:
-        return True
     if busy:
         c.shared.accounts.wait(c)
         return False
-    await _refuse(c, turn, refusal)
-    return False
+    if refusal is not None:
+        pause = OverBudget(refusal.limit, refusal.used, limits.currency(limits.binding(c)), sent=False)
+        await _refuse(c, turn, pause, [_audit(turn, refusal, c.role_of(turn))])
+        return False
+    if (grown := await c.shared.overgrown(c)) is not None:
+        await _refuse(c, turn, replace(grown, sent=False), [])
+        return False
+    return True
 
 
-async def _refuse(c: Conversation, turn: Turn, hit: Refusal) -> None:
+async def _refuse(c: Conversation, turn: Turn, pause: Pause, audit: list[Draft]) -> None:
     await c.file.open_turn(turn)
-    await c.append([_audit(turn, hit, c.role_of(turn))])
-    pause = OverBudget(hit.limit, hit.used, limits.currency(limits.binding(c)), sent=False)
+    await c.append(audit)
     sentence, hint = await pauses.put(c, turn, pause)
-    await turns.end_queued(c, turn, TurnState.CANCELLED, pauses.BUDGET, sentence, hint)
+    await turns.end_queued(c, turn, TurnState.CANCELLED, pause.reason, sentence, hint)
     c.queue.remove(turn)  # not before it is committed
     c.post(inbox.Look())
 

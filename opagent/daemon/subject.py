@@ -43,6 +43,7 @@ class Subject:
         self.record, self.workspace, self.shared, self._entered = record, workspace, shared, entered
         self.settings = Settings()
         self._linked = False
+        self.parent = ""  # of a new one that a call makes: the caller's file, from its own
         self.zone = datetime.now().astimezone().tzinfo or UTC
 
     @property
@@ -68,7 +69,13 @@ class Subject:
     def header(self) -> dict[str, str]:
         """What the front matter says at least."""
         record = self.record
-        said = {"conversation": record.id, "agent": record.agent, "title": record.title, "created": second(record.created)}
+        said = {
+            "conversation": record.id,
+            "agent": record.agent,
+            "title": record.title,
+            "created": second(record.created),
+            "parent": self.parent,
+        }
         return {key: value for key, value in said.items() if value}
 
     def look(self) -> Look:

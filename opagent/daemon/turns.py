@@ -6,7 +6,7 @@ reply; running is durable before the first byte goes to the agent; the end is du
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,8 @@ class Prompt:
     request: str | None = None
     agent: str | None = None
     raw: bytes = b""
+    call: Mapping[str, Any] = field(default_factory=dict)  # of an agent's: the call that it is for
+    drawn: Callable[[Turn], None] = lambda turn: None  # told of the turn before it can begin
 
 
 async def queue(c: Conversation, prompt: Prompt) -> tuple[Turn, bool]:
@@ -100,9 +102,10 @@ async def queue(c: Conversation, prompt: Prompt) -> tuple[Turn, bool]:
         author=prompt.author, text=prompt.text, state=TurnState.QUEUED, queued_at=c.shared.now(), request=prompt.request,
         agent=prompt.agent if prompt.agent != c.record.agent else None,
     )  # fmt: skip
-    body = {"state": "queued", "message": turn.message, "author": turn.author, "text": turn.text, "via": prompt.via}
-    body |= {key: value for key, value in {"agent": turn.agent, "raw": prompt.raw.decode("latin-1")}.items() if value}
-    draft = Draft(Kind.TURN_STATE, turn.id, body, who={"human": turn.author})
+    said = {"state": "queued", "message": turn.message, "author": turn.author, "text": turn.text, "via": prompt.via}
+    more = {"agent": turn.agent, "raw": prompt.raw.decode("latin-1"), "call": dict(prompt.call)}
+    body = said | {key: value for key, value in more.items() if value}
+    draft = Draft(Kind.TURN_STATE, turn.id, body, who={"agent" if prompt.call else "human": turn.author})
 
     def change(db: Any) -> None:
         if rows.queue(db, turn).id != turn.id:
@@ -115,6 +118,7 @@ async def queue(c: Conversation, prompt: Prompt) -> tuple[Turn, bool]:
         if known is None:
             return await queue(c, prompt)  # the id was taken: another one
         return known, False
+    prompt.drawn(turn)
     return turn, True
 
 
@@ -333,6 +337,7 @@ async def _end(c: Conversation, turn: Turn, sentence: str, hint: str, account: A
     with c.shared.held(c.record.id):  # who hears of the end finds it in the file
         await c.append([Draft(Kind.TURN_STATE, turn.id, body), *spent], barrier=True, also=change)
         await c.file.close_turn(turn)
+    c.shared.calls.turn_ended(c, turn, sentence)
 
 
 async def cancel(c: Conversation, reason: str) -> None:
@@ -342,6 +347,7 @@ async def cancel(c: Conversation, reason: str) -> None:
     if running.cancel_reason is not None:
         return
     running.cancel_reason = reason
+    c.shared.calls.turn_stops(c.record.id, running.turn.id, "the turn that called is cancelled")
     if agent is None or agent.session is None:
         await finish(c, TurnState.CANCELLED, reason, running.cancel_sentence)
         return

@@ -43,16 +43,27 @@ def way(launch: Launch, workspace: Workspace, role: str) -> Way:
     """The one of a launch that has its box."""
     if not wants(workspace, role):
         return Way.NONE
+    return of(launch)
+
+
+def of(launch: Launch) -> Way:
+    """How a launch with its box comes out, where it may."""
     return Way.OPEN if launch.box is None else _OF_LEVEL[launch.box.level]
 
 
 def wants(workspace: Workspace, role: str) -> bool:
     """Whether its agent gets a way out: its runtime names hosts or a model, or for a stranger's a rule speaks of hosts."""
-    spec, capabilities = workspace.runtime(role), workspace.binding.capabilities
+    spec = workspace.runtime(role)
     if spec.network or spec.model:
         return True
+    return not workspace.comes_with_us(role) and speaks_of_hosts(workspace)
+
+
+def speaks_of_hosts(workspace: Workspace) -> bool:
+    """Whether a rule of the binding or of the user allows a host, or asks about one."""
+    capabilities = workspace.binding.capabilities
     said = [layer.kinds.get("network") for layer in (*capabilities.defaults, *capabilities.chain)]
-    return not workspace.comes_with_us(role) and any(rules is not None and (rules.allow or rules.ask) for rules in said)
+    return any(rules is not None and (rules.allow or rules.ask) for rules in said)
 
 
 def through(launch: Launch, workspace: Workspace, port: int) -> Launch:

@@ -5,15 +5,17 @@ A kind of thing that can be asked about is a row of `FINDERS`: it gives the `Why
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from opagent.errors import NotFound
-from opagent.model import Approval, ApprovalState, Event, Kind, TurnState
+from opagent.model import Approval, ApprovalState, ConversationId, Event, Kind, TurnState
 from opagent.store import approvals as rows
 from opagent.store import conversations as conversation_rows
 from opagent.store import remembered as remembered_rows
+from opagent.store.remembered import Remembered
 
 if TYPE_CHECKING:
     from opagent.daemon.shared import Shared
@@ -24,7 +26,7 @@ _LONG = 300  # characters of a prompt and of an action in one step
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`what` is one word of prompt, asked, rule, answered, told, done, void, ended, remembered."""
+    """`what` is one word of prompt, called, asked, rule, answered, told, done, void, ended, remembered."""
 
     at: str
     what: str
@@ -61,15 +63,27 @@ def _approval(shared: Shared, word: str) -> Why | None:
     return Why(approval.id, "approval", approval.state.value, approval.subject, tuple(steps))
 
 
+def _answer(shared: Shared, word: str) -> Why | None:
+    """Of a remembered answer, r12: the question that it answered, and for what else it counts."""
+    if not re.fullmatch(r"r\d+", word):
+        return None
+    found = [each for each in shared.database.read(lambda db: remembered_rows.listed(db)) if each.id == word]
+    if not found:
+        return None
+    asked = _approval(shared, found[0].approval or "")
+    steps = asked.steps if asked is not None else (Step(found[0].at, "remembered", kept(found[0])),)
+    return Why(word, "remembered", found[0].effect.word, found[0].shown, steps)
+
+
 Finder = Callable[["Shared", str], Why | None]
-FINDERS: tuple[Finder, ...] = (_approval,)
+FINDERS: tuple[Finder, ...] = (_approval, _answer)
 
 
 def _steps(shared: Shared, approval: Approval) -> Iterator[Step]:
     events = shared.journal.of_kinds(approval.conversation, _TOLD)
     events = [event for event in events if event.turn == approval.turn]
     body = next((event.body for event in events if _is(event, Kind.APPROVAL_ASKED, approval.id)), {})
-    yield from prompt(events)
+    yield from prompt(events, shared)
     record = shared.database.read(lambda db: conversation_rows.get(db, approval.conversation))
     who = f"{body.get('agent') or record.agent} ({approval.process}) in {record.workspace}, {record.path}"
     yield Step(approval.asked_at, "asked", f"by {who}: {short(approval.subject)}")
@@ -79,10 +93,16 @@ def _steps(shared: Shared, approval: Approval) -> Iterator[Step]:
     yield from _remembered(shared, approval)
 
 
-def prompt(events: list[Event]) -> Iterator[Step]:
+def prompt(events: list[Event], shared: Shared) -> Iterator[Step]:
+    """What was said first; where an agent said it, also what that one was told, up to the person."""
     queued = next((event for event in events if _queued(event)), None)
     if queued is not None:
         said = queued.body
+        if isinstance(call := said.get("call"), Mapping):
+            caller, turn = ConversationId(str(call["conversation"])), call["turn"]
+            above = [each for each in shared.journal.of_kinds(caller, (Kind.TURN_STATE,)) if each.turn == turn]
+            yield from prompt(above, shared)
+            yield Step(queued.at, "called", f"call {call['id']} by {call['by']} in {caller}, turn {turn}")
         yield Step(queued.at, "prompt", f"by {said.get('author')} via {said.get('via')}: {short(str(said.get('text') or ''))}")
 
 
@@ -124,7 +144,27 @@ def answered(body: Mapping[str, Any]) -> tuple[str, str]:
 def _remembered(shared: Shared, approval: Approval) -> Iterator[Step]:
     for each in shared.database.read(lambda db: remembered_rows.listed(db)):
         if each.approval == approval.id:
-            yield Step(each.at, "remembered", f"{each.id}: {each.effect.word} {each.shown}; opagent approvals forget {each.id}")
+            yield Step(each.at, "remembered", kept(each))
+
+
+def kept(answer: Remembered) -> str:
+    """Of a remembered answer: for what it counts, where, by whom, until when, and how it is taken back."""
+    where = f"in {answer.conversation}" if answer.conversation else f"in {answer.workspace}"
+    for_whom = f"for {answer.agent} {where}, as long as the same rules decide"
+    return f"{answer.id}: {answer.effect.word} {answer.shown}, {for_whom}; by {answer.by}; opagent approvals forget {answer.id}"
+
+
+def earlier(shared: Shared, decision: Mapping[str, Any], at: str) -> Iterator[Step]:
+    """What decided was an answer that was remembered: whose, to which question, and whether it still counts."""
+    named = re.search(r"\((\w+)\)$", str(decision.get("rule") or ""))
+    if decision.get("layer") != "remembered" or named is None:
+        return
+    known = shared.database.read(lambda db: remembered_rows.listed(db))
+    found = next((each for each in known if named[1] in (each.approval, each.id)), None)
+    if found is not None:
+        yield Step(found.at, "remembered", f"{kept(found)}; opagent why {named[1]}")
+        return
+    yield Step(at, "remembered", f"the answer to {named[1]}, which is forgotten since; opagent why {named[1]}")
 
 
 def _is(event: Event, kind: Kind, ident: str) -> bool:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon.why import Step, Why, answered, prompt, short, turn_ended
+from opagent.daemon.why import Step, Why, answered, earlier, prompt, short, turn_ended
 from opagent.errors import NotFound
 from opagent.model import ConversationId, Event, Kind
 from opagent.store import effects as rows
@@ -42,7 +42,7 @@ def change(shared: Shared, word: str) -> Why | None:
 
 
 def _why(shared: Shared, effect: Effect, earlier: list[Effect] | tuple[()]) -> Why:
-    steps = [*_steps(shared, effect), *_earlier(effect, earlier)]
+    steps = [*_steps(shared, effect), *_before(effect, earlier)]
     title = f"{effect.kind} {effect.path or effect.call or ''}".strip()
     return Why(str(effect.seq), "effect", effect.state.value, title, tuple(sorted(steps, key=lambda step: step.at)))
 
@@ -54,7 +54,7 @@ def _steps(shared: Shared, effect: Effect) -> Iterator[Step]:
         conversation, turn = ConversationId(effect.conversation), effect.turn
         events = [each for each in shared.journal.of_kinds(conversation, _TOLD) if each.turn == turn]
         beside = shared.database.read(lambda db: rows.of_turn(db, conversation, turn))
-    yield from prompt(events)
+    yield from prompt(events, shared)
     seen = effect.state is State.SEEN
     same = [each for each in beside if each.path == effect.path and each.path is not None] or [effect]
     for each in same:
@@ -73,6 +73,7 @@ def _recorded(shared: Shared, effect: Effect, events: list[Event]) -> Iterator[S
     decision = first.get("decision") or {}
     if decision.get("rule"):
         yield Step(first["at"], "rule", f"{decision['rule']} ({', '.join(_said(decision))})")
+        yield from earlier(shared, decision, first["at"])
     for event in events:
         if event.kind is Kind.APPROVAL_ANSWERED and effect.approval and event.body.get("id") == effect.approval:
             what, text = answered(event.body)
@@ -129,7 +130,7 @@ def _call(event: Event, effect: Effect) -> Iterator[Step]:
         yield Step(event.at, "call", f"the agent's tool call {body.get('id')}: {short(said)}")
 
 
-def _earlier(effect: Effect, others: list[Effect] | tuple[()]) -> Iterator[Step]:
+def _before(effect: Effect, others: list[Effect] | tuple[()]) -> Iterator[Step]:
     told = [each for each in others if (each.conversation, each.turn) != (effect.conversation, effect.turn)]
     for each in told[:_EARLIER]:
         yield Step(

@@ -17,9 +17,9 @@ from opagent.binding import load
 from opagent.daemon import claims
 from opagent.daemon.agent import Role
 from opagent.daemon.runtimes import Runtimes, nearest
-from opagent.errors import FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
-from opagent.model import Binding, Conversation, Decision, Effect, Layer, ProcessId, RuntimeSpec, Trust, TrustRecord
-from opagent.packages import catalog
+from opagent.errors import AbilityUnseen, FileRefused, NoBinding, NotFound, NotTrusted, OpAgentError
+from opagent.model import Binding, Capabilities, Conversation, Decision, Effect, Layer, ProcessId, RuntimeSpec, Trust, TrustRecord
+from opagent.packages import ability, catalog
 from opagent.policy import rules
 from opagent.policy.decide import FLOOR, decide
 from opagent.process import environment
@@ -136,7 +136,7 @@ class Workspace:
         """Raises NotTrusted when what would be started here needs trust that nobody gave."""
         role = self.role_name(agent)
         spec = self.runtime(role)
-        foreign = not self.loaded.runtimes.facts(spec.name).ours and self.trust is not Trust.ALLOWED
+        foreign = not self.loaded.runtimes.facts(self.runtime_name(role)).ours and self.trust is not Trust.ALLOWED
         if self.verdict.acts and not foreign:
             return
         reasons = [f"{file.path}: {', '.join(file.needs_trust)}" for file in self.loaded.facts.chain] + list(
@@ -147,6 +147,21 @@ class Workspace:
         state = {Trust.CHANGED: "has changed since it was trusted", Trust.DENIED: "was denied"}.get(self.trust, "is not trusted")
         chosen = f" --agent {agent}" if agent is not None and not self._bound else ""
         raise NotTrusted(f"{self.path} {state}", "; ".join(reasons), f"opagent trust {shlex.quote(self.path)}{chosen}")
+
+    def needs(self, role: str) -> tuple[str, ...]:
+        """Abilities that its runtime must have been seen to have."""
+        return load.role(self.binding, role, self.loaded.runtimes).needs
+
+    def _require_abilities(self, agent: str) -> None:
+        """Raises AbilityUnseen for what the binding needs and no probe of this version saw."""
+        if not (needs := self.needs(agent)):
+            return
+        spec = self.runtime(agent)
+        record = ability.read(ability.key(spec, self.argv(agent)))
+        if lacking := ability.lacking(needs, record):
+            seen = f"the probe of {record.at} did not see that" if record is not None else "this version of it was not probed"
+            what = f"{spec.name} was not seen to do what the binding needs: {'; '.join(lacking)}"
+            raise AbilityUnseen(what, seen, f"opagent runtime probe {self.runtime_name(agent)}")
 
     # ---- launching -------------------------------------------------------------------------------------------------------
 
@@ -159,6 +174,7 @@ class Workspace:
     def launch(self, process: ProcessId, conversation: Conversation) -> tuple[Launch, Role]:
         """What to start for a conversation. Raises NotTrusted, RuntimeNotInstalled, NotFound, AgentFailed."""
         self.require_trust(conversation.agent)
+        self._require_abilities(conversation.agent)
         spec = self.runtime(conversation.agent)
         role = load.role(self.binding, conversation.agent, self.loaded.runtimes)
         files.private_directory(paths.agent_state(self.path, spec.name))
@@ -210,7 +226,7 @@ class Workspace:
     def comes_with_us(self, role: str) -> bool:
         """Whether the role's whole program comes with OpAgent, so that it needs nothing of a client's environment."""
         try:
-            return self.loaded.runtimes.facts(self.runtime(role).name).ours
+            return self.loaded.runtimes.facts(self.runtime_name(role)).ours
         except OpAgentError:
             return True  # starting it says why not
 
@@ -261,6 +277,16 @@ class Workspace:
         """Seconds a question waits, and whether it waits on after them."""
         said = self.binding.approvals
         return float(said.get("timeout", 600.0)), said.get("on_timeout") == "keep"
+
+    def narrowed(self, within: tuple[Capabilities, ...], strict: bool) -> Workspace:
+        """For an agent that another one called: nothing here allows it what its callers may not do."""
+        if not within and not strict:
+            return self
+        binding = self.binding
+        binding = replace(binding, capabilities=replace(binding.capabilities, within=within))
+        if strict:  # a caller is held like that, so it works on this machine
+            binding = replace(binding, sandbox={**binding.sandbox, "level": "strict"})
+        return Workspace(self.loaded, replace(self.verdict, binding=binding), self.record, self.client_environment)
 
     # ---- files -----------------------------------------------------------------------------------------------------------
 

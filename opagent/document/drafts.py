@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from opagent.document.draft import Gesture, Said, asks, gestures, is_text, less, read, with_gesture
 from opagent.document.lines import line_digest, lines
@@ -43,7 +43,7 @@ def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | Non
         moved += [line for line in new if line.strip() and line_digest(line) not in memory.records.parted[name].lines]
     elsewhere = bool(moved)
     moved = [line for line in _not_sent(moved, raws, theirs) if not asks(line)]  # what was typed elsewhere is no gesture here
-    _watch(memory, [theirs, *_outside(memory, save, replies)], moved, displaced)
+    _watch(memory, save, [theirs, *_outside(memory, save, replies)], moved, displaced)
     said, there = read(parted.draft), {line.strip() for line in moved}
     kept = [line for line in (*left, *([] if raws else unshown)) if line.strip() not in there and not asks(line)]
     text = parted.draft
@@ -103,7 +103,8 @@ def _look(memory: Memory, save: Save, replies: Replies) -> None:
         texts = [region.tail if region.id in replies.behind else region.body + region.tail for region in save.document.regions]
         save.shown = {line for text in (*texts, save.draft) for line in lines(text)}
         if not save.ours:
-            memory.records.shown([line for line in memory.records.unseen.values() if line.strip() in save.shown])
+            shown = [line for line in memory.records.unseen.values() if line.strip() in save.shown]
+            memory.records.shown([*shown, *memory.records.loaded(save.did)])
 
 
 def _left(memory: Memory, save: Save) -> tuple[bytes, bytes]:
@@ -124,7 +125,13 @@ def _unshown(memory: Memory, save: Save, ours: bytes, replies: Replies) -> list[
     if not unseen and not held:
         return []
     waiting = [line for line in ours.split(b"\n") if is_text(line) and (line_digest(line) in unseen or line.strip() in held)]
-    return [line for line in waiting if line.strip() not in save.shown]
+    shown = {_bulleted(line) for line in save.shown} if waiting else set()
+    return [line for line in waiting if _bulleted(line.strip()) not in shown]
+
+
+def _bulleted(line: bytes) -> bytes:
+    """A formatter that read a file while we wrote it may have chosen another bullet: nothing of the line is lost."""
+    return b"-" + line[1:] if line[:2] in (b"* ", b"+ ") else line
 
 
 def amended(memory: Memory, save: Save, replies: Replies, ours: bytes, theirs: bytes) -> bytes:
@@ -172,18 +179,23 @@ def _parted(memory: Memory, raws: Mapping[str, bytes], base: bytes, theirs: byte
     return Split(with_gesture(found.draft, asked, eol), found.edited)
 
 
-def _watch(memory: Memory, theirs: Sequence[bytes], moved: list[bytes], displaced: bytes | None) -> None:
-    """The next save may come from an editor that had loaded the version in between, where these lines do not stand."""
-    memory.records.watch(moved)
-    if displaced is not None:
-        there = set(lines(displaced))
-        new = (line for text in theirs for line in text.split(b"\n") if is_text(line) and line.strip() not in there)
-        memory.records.watch(new)
+def _watch(memory: Memory, save: Save, theirs: Sequence[bytes], moved: list[bytes], displaced: bytes | None) -> None:
+    """The next save may come from an editor that had loaded the version in between, where these lines do not stand.
+
+    The number in the marker tells the two apart, where the editor left it alone.
+    """
+    there = None if displaced is None else set(lines(displaced))
+    typed = (line for text in theirs for line in text.split(b"\n") if is_text(line))
+    new = [*moved, *(line for line in typed if there is not None and line.strip() not in there)]
+    if new:
+        save.document = replace(save.document, did=memory.document.did + 1)
+        memory.records.watch(new, save.document.did)
 
 
 def _outside(memory: Memory, save: Save, replies: Replies) -> list[bytes]:
     """What was changed outside the draft, without the words of agents."""
     ours = {region.id: region for region in memory.document.regions}
-    changed = [region for region in save.document.regions if region.part.turn and region is not ours.get(region.id)]
-    bodies = [region.body for region in changed if region.part is Part.MESSAGE or region.id in replies.edited]
+    regions = (region for region in save.document.regions if region.part.turn or region.part is Part.HEAD)
+    changed = [region for region in regions if region is not ours.get(region.id)]
+    bodies = [region.body for region in changed if region.part is not Part.REPLY or region.id in replies.edited]
     return [*bodies, *(region.tail for region in changed if region.id != save.behind)]

@@ -159,10 +159,13 @@ class Memory:
         return self._keep(b"\n".join((draft, *texts)).split(b"\n"))
 
     def cannot_keep(self, content: bytes) -> bool:
-        """Whether a save changes the words of a turn that is in a part by now."""
-        parted = self.records.parted
-        turns = (region for region in scan(content, self.tag) if region.id in parted)
-        return any(digest(region.body) not in parted[region.id].states for region in turns)
+        """Whether a save changes the words of a turn whose text is not at hand: in a part by now, or deleted before a restart."""
+        for region in scan(content, self.tag):
+            kept = self.records.parted.get(region.id) or self.records.record(region.id)
+            away = kept and not kept.deleted and self.document.region(region.id) is None
+            if kept and away and digest(region.body) not in kept.states:
+                return True
+        return False
 
     def _behind(self, region: Region) -> bytes:
         """What stands behind a turn in a save, but for what is in a part with it."""
@@ -202,7 +205,8 @@ class Memory:
         standing = set(lines(self.content()))
         lost = [line for line in found if is_text(line) and not asks(line) and line.strip() not in standing]
         if lost:
-            self.records.watch(lost)
+            self.document = replace(self.document, did=self.document.did + 1)
+            self.records.watch(lost, self.document.did)
             self.records.rescued |= set(map(line_digest, lost))
             self.redraft(b"\n".join((read(self.draft()).text, *lost)))
         return bool(lost)
@@ -252,7 +256,8 @@ class Memory:
         self.records.restore(body)
         for name in body.get("parted", ()):
             self.document = self.document.without(name)
-        self.document = replace(self.document, did=max([self.document.did, *(number for number, _ in self.records.obeyed)]))
+        counted = (*(number for number, _ in self.records.obeyed), *self.records.since.values())
+        self.document = replace(self.document, did=max([self.document.did, *counted]))
 
     def told(self, message: str, raw: bytes) -> None:
         """After a restart: the draft that a message was made of."""

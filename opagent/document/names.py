@@ -12,7 +12,7 @@ from collections.abc import Callable
 from opagent.document.markers import DIGITS
 from opagent.model import ConversationId
 
-LETTERS = {"message": "u", "reply": "a", "approval": "p", "summary": "s", "process": "x"}
+LETTERS = {"message": "u", "reply": "a", "approval": "p", "summary": "s", "process": "x", "call": "c"}
 _LENGTH = 60  # characters of a slug
 _BYTES = 200  # and bytes: date, suffix and `.md` must fit into 255 with it
 _STEM = 240  # bytes of a name without number and `.md`

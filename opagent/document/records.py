@@ -49,7 +49,16 @@ class Kept:
     imported: bool = False  # it came with the file, this daemon's log does not have it
 
 
-_LASTING = ("moved", "unseen", "rescued", "notices", "obeyed", "parted", "reworded")  # what a version tells only where it changed
+_LASTING = (
+    "moved",
+    "unseen",
+    "since",
+    "rescued",
+    "notices",
+    "obeyed",
+    "parted",
+    "reworded",
+)  # what a version tells only where it changed
 
 
 def file_digest(content: bytes) -> str:
@@ -63,6 +72,7 @@ class Records:
         self.began: dict[str, int] = {}  # of turns, in which order; a person may have put them into another one
         self.parted: dict[str, Kept] = {}  # of those that were moved to a part
         self.unseen: dict[bytes, bytes] = {}  # by digest, lines of a person that no save has shown yet
+        self.since: dict[bytes, int] = {}  # of them, from which number of the draft area's marker on they stand in the file
         self.rescued: set[bytes] = set()  # digests of lines that were put into the draft from elsewhere after a crash
         self.obeyed: list[tuple[int, str]] = []  # number and line of the last commands that were taken out of the draft
         self.notices = ""  # all notes that an editor may still show
@@ -86,14 +96,21 @@ class Records:
                 self.kept[name].seen = True
                 self._seen.append(name)
 
-    def watch(self, new: Iterable[bytes]) -> None:
-        """No save has shown these lines yet."""
-        self.unseen |= {line_digest(line): line for line in new}
+    def watch(self, new: Iterable[bytes], since: int | None = None) -> None:
+        """No save has shown these lines yet. One whose marker has the number `since` has loaded them."""
+        found = {line_digest(line): line for line in new}
+        self.unseen |= found
+        self.since |= dict.fromkeys(found, since) if since else {}
+
+    def loaded(self, number: int) -> list[bytes]:
+        """The lines of those that stood in a file whose marker has this number."""
+        return [line for key, line in self.unseen.items() if number >= self.since.get(key, number + 1)]
 
     def shown(self, old: Iterable[bytes]) -> None:
         """A save has, or they are gone with their message, or in a part."""
         for line in old if self.unseen else ():
-            self.unseen.pop(line_digest(line), None)
+            self.unseen.pop(key := line_digest(line), None)
+            self.since.pop(key, None)
 
     def lost(self, name: str, region: Region | None = None, before: str = "") -> None:
         """A region stands in the document no longer; one that a person deleted may come back: behind `before`."""
@@ -152,6 +169,7 @@ class Records:
         lasting: dict[str, Any] = {
             "moved": {name: _hex(kept.moved) for name, kept in (self.parted | self.kept).items() if kept.moved},
             "unseen": sorted(line.decode("latin-1") for line in self.unseen.values()),
+            "since": {key.hex(): number for key, number in sorted(self.since.items())},
             "rescued": sorted(line.hex() for line in self.rescued),
             "notices": self.notices,
             "obeyed": [list(each) for each in self.obeyed],
@@ -211,6 +229,8 @@ class Records:
         if "unseen" in body:
             self.unseen = {}
             self.watch(line.encode("latin-1") for line in body["unseen"])
+        if "since" in body:
+            self.since = {bytes.fromhex(key): number for key, number in body["since"].items()}
         self.rescued.update(map(bytes.fromhex, body.get("rescued", ())))
         self.notices = body.get("notices", self.notices)
         self.obeyed = [(number, line) for number, line in body.get("obeyed", self.obeyed)]

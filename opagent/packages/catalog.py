@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from opagent import files, paths
-from opagent.errors import FileRefused, RuntimeInvalid, RuntimeNotFound, RuntimeNotInstalled
+from opagent import files, paths, yamlfile
+from opagent.errors import BindingInvalid, FileRefused, RuntimeInvalid, RuntimeNotFound, RuntimeNotInstalled
 from opagent.model import RuntimeSpec
-from opagent.packages import description
+from opagent.packages import description, tree, versions
 
 FILE = "runtime.yaml"
 MAX_BYTES = 64 * 1024
@@ -23,8 +24,7 @@ MAX_PACKAGE_FILES, MAX_PACKAGE_BYTES = 2_000, 64 * 1024 * 1024
 MAX_LINKS = 40  # as the kernel
 SOURCES = ("user", "installed", "bundled")  # the order of paths.runtime_directories()
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-# written by the interpreter next to the source it comes from: hashing it would change the digest with the first run
-_MADE_BY_RUNNING = {"__pycache__"}
+_BIN = ("bin", "node_modules/.bin", "node/node_modules/.bin")  # where an installed package has programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +34,91 @@ class Entry:
     name: str
     package: Path
     source: str
+    version: str = ""  # of an installed one
+    origin: str = ""
 
 
 def names() -> tuple[str, ...]:
     """Every name that `find` may know, sorted; no file is read."""
-    return tuple(entry.name for entry in entries())
+    found = {name for source, place in zip(SOURCES, paths.runtime_directories(), strict=True) for name in _folders(place, source)}
+    return tuple(sorted(found))
 
 
 def entries() -> tuple[Entry, ...]:
     """One entry per name, the one that wins, sorted by name."""
     found: dict[str, Entry] = {}
     for source, directory in zip(SOURCES, paths.runtime_directories(), strict=True):
-        for name in _folders(directory):
-            found.setdefault(name, Entry(name, directory / name, source))
+        for name in _folders(directory, source):
+            if name not in found:
+                found[name] = _entry(name, directory / name, source)
     return tuple(found[name] for name in sorted(found))
 
 
-def find(name: str) -> RuntimeSpec:
-    """The description of a runtime, from the first directory of the search path that has it.
+def _entry(name: str, folder: Path, source: str) -> Entry:
+    """The entry of a folder. A description of the user's own gives way to what was installed by it."""
+    if source == "bundled" or not os.path.lexists(versions.home(name) / versions.ACTIVE):
+        return Entry(name, folder, source)
+    usual = versions.active(name).version
+    if not usual:
+        return Entry(name, folder, source)
+    chosen = versions.read(name, usual)
+    if source == "user" and chosen.lock.get("described") != str(folder):
+        return Entry(name, folder, source)
+    return entry_of(chosen)
 
-    Raises RuntimeNotFound with the nearest names, RuntimeInvalid when the first one found cannot be used.
+
+def entry_of(chosen: versions.Installed) -> Entry:
+    return Entry(chosen.name, chosen.package, "installed", chosen.version, str(chosen.lock.get("identity", "")))
+
+
+def find(name: str) -> RuntimeSpec:
+    """The description of a runtime, from the first directory of the search path that has it; `name@1.18`: of that version.
+
+    Raises RuntimeNotFound with the nearest names, RuntimeNotInstalled when no version of it fits, RuntimeInvalid when the
+    first one found cannot be used.
     """
+    name, at, wanted = name.partition("@")
     if _NAME.fullmatch(name):
+        if at and (version := versions.matching(name, wanted)):
+            return read(entry_of(versions.read(name, version)))
         for source, directory in zip(SOURCES, paths.runtime_directories(), strict=True):
-            if os.path.lexists(directory / name / FILE):
-                return read(Entry(name, directory / name, source))
+            if _offers(directory / name, source):
+                found = read(_entry(name, directory / name, source))
+                if at and (found.install or not versions.fits(found.version, wanted)):
+                    raise no_version(name, wanted)
+                return found
     known = names()
     near = difflib.get_close_matches(name, known, 3, 0.5)
     why = f"near: {', '.join(near)}" if near else f"known: {', '.join(known)}"
-    raise RuntimeNotFound(f"no runtime is named {name!r}", why, "ls " + str(paths.runtime_directories()[0]))
+    raise RuntimeNotFound(f"no runtime is named {name!r}", why, "opagent runtime list --all")
+
+
+def described_by(name: str) -> Path | None:
+    """The folder whose description says how a runtime is installed: the user's own, else the one that comes with us."""
+    user, _, bundled = paths.runtime_directories()
+    return next((place / name for place in (user, bundled) if os.path.lexists(place / name / FILE)), None)
+
+
+def named_in(path: str) -> str:
+    """The name that a runtime.yaml gives, wherever it lies; "" where it gives none. Raises RuntimeInvalid."""
+    try:
+        found = yamlfile.load(files.read_file(path, MAX_BYTES), path).value
+    except (BindingInvalid, FileRefused) as error:
+        raise RuntimeInvalid(error.what, error.why, f"$EDITOR {path}") from error
+    name = found.get("name") if isinstance(found, dict) else None
+    return name.value if name is not None and isinstance(name.value, str) else ""
+
+
+def no_version(name: str, wanted: str) -> RuntimeNotInstalled:
+    there = ", ".join(versions.of(name))
+    why = f"installed are {there}" if there else "no version of it was installed by opagent"
+    return RuntimeNotInstalled(
+        f"no version {wanted} of the runtime {name} is installed", why, f"opagent runtime install {name}@{wanted}"
+    )
+
+
+def _offers(folder: Path, source: str) -> bool:
+    return os.path.lexists(folder / FILE) or (source == "installed" and os.path.lexists(folder / versions.ACTIVE))
 
 
 def read(entry: Entry) -> RuntimeSpec:
@@ -77,16 +133,31 @@ def read(entry: Entry) -> RuntimeSpec:
         raise RuntimeInvalid(f"{path} cannot be read", error.strerror or str(error), f"ls -l {path}") from error
     if problem:
         raise RuntimeInvalid(f"{path} may have been written by somebody else", problem, f"ls -l {path}")
-    return description.read(content, entry.package, entry.source)
+    spec = description.read(content, entry.package, entry.source)
+    if entry.source != "installed":
+        return spec
+    return replace(spec, version=entry.version or spec.version, bin=programs_of(entry.package), origin=entry.origin)
 
 
-def _folders(directory: Path) -> Iterator[str]:
+def programs_of(package: Path) -> tuple[str, ...]:
+    """The directories of an installed package that hold programs."""
+    return tuple(str(package / name) for name in _BIN if (package / name).is_dir())
+
+
+def startable(chosen: versions.Installed) -> RuntimeSpec:
+    """The description of an installed version whose program is there. Raises RuntimeNotInstalled, RuntimeInvalid."""
+    spec = read(entry_of(chosen))
+    installed(spec, os.environ.get("PATH", os.defpath), (), "{state}")
+    return spec
+
+
+def _folders(directory: Path, source: str) -> Iterator[str]:
     try:
         found = sorted(os.listdir(directory))
     except OSError:
         return  # the directory is not there, or not ours to read: it offers nothing
     for name in found:
-        if _NAME.fullmatch(name) and os.path.lexists(directory / name / FILE):
+        if _NAME.fullmatch(name) and _offers(directory / name, source):
             yield name
 
 
@@ -121,11 +192,11 @@ def _program(spec: RuntimeSpec, name: str, search_path: str, workspaces: Sequenc
             raise _missing(spec, problem)
         return name
     why = f"{name} is not on PATH"
-    for directory in search_path.split(":"):
+    for directory in (*spec.bin, *search_path.split(":")):
         candidate = os.path.join(directory, name)
         if not directory.startswith("/") or not os.path.isfile(candidate):
             continue  # an empty or relative part of PATH means the current directory: the workspace
-        problem = _problem(candidate, workspaces)
+        problem = _problem(candidate, () if directory in spec.bin else workspaces)
         if problem is None:
             return candidate
         why = problem
@@ -170,37 +241,35 @@ def _missing(spec: RuntimeSpec, why: str) -> RuntimeNotInstalled:
 
 def install_command(spec: RuntimeSpec) -> str:
     """What a person types to install a runtime; where no single command does it, the page that explains how."""
-    version = spec.install.get("version")
-    if name := spec.install.get("npm"):
-        return f"npm install --global {name}@{version}" if version else f"npm install --global {name}"
-    if name := spec.install.get("pip"):
-        return f"pipx install {name}=={version}" if version else f"pipx install {name}"
-    if spec.install.get("path") and os.path.exists(os.path.join(spec.package, "package.json")):
-        place = paths.runtime_directories()[1]
-        copy = f"mkdir -p {place} && cp -r {spec.package} {place}/ && " if spec.source == "bundled" else ""
-        folder = place / spec.name if copy else Path(spec.package)
-        return f"{copy}npm ci --ignore-scripts --prefix {folder}"
-    return f"less {spec.package}/README.md"
+    return f"opagent runtime install {spec.name}" if spec.install else f"less {spec.package}/README.md"
 
 
 def digest(spec: RuntimeSpec) -> str:
     """sha256 over every file of the package: names, contents, who may execute, targets of links.
 
+    Of an installed version: over its description and where it comes from. That a person upgrades is no change of a directory.
+
     Raises RuntimeInvalid for a package with more than 2,000 files or 64 MiB, or with something that is neither file,
     directory nor link: what cannot be compared cannot be trusted.
     """
     try:
-        return _digest(spec)
+        return _installed_digest(spec) if spec.origin else _digest(spec)
     except FileRefused as error:
         raise RuntimeInvalid(error.what, error.why, f"ls -lR {spec.package}") from error
     except OSError as error:
         raise RuntimeInvalid(f"{spec.package} cannot be read", str(error), f"ls -lR {spec.package}") from error
 
 
+def _installed_digest(spec: RuntimeSpec) -> str:
+    env = {name: value.replace(spec.package, "{package}") for name, value in spec.env.items()}
+    said = asdict(replace(spec, version="", package="", install={}, bin=(), env=env))
+    return hashlib.sha256(b"opagent-installed/1\n" + json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
 def _digest(spec: RuntimeSpec) -> str:
     total = hashlib.sha256(b"opagent-package/1\n")
     count = size = 0
-    for relative, path, found in _walk(spec.package):
+    for relative, path, found in tree.walk(spec.package):
         count, size = count + 1, size + found.st_size
         if count > MAX_PACKAGE_FILES or size > MAX_PACKAGE_BYTES:
             limit = f"the limit is {MAX_PACKAGE_FILES} files and {MAX_PACKAGE_BYTES // 2**20} MiB"
@@ -213,13 +282,3 @@ def _digest(spec: RuntimeSpec) -> str:
         for part in (os.fsencode(relative), kind, content):
             total.update(b"%d\n" % len(part) + part)
     return total.hexdigest()
-
-
-def _walk(package: str) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Relative name, path and lstat of everything below a package that is no directory, in one order everywhere."""
-    for directory, folders, names_here in os.walk(package):
-        folders[:] = sorted(set(folders) - _MADE_BY_RUNNING)
-        links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
-        for name in sorted(names_here + links):
-            path = os.path.join(directory, name)
-            yield os.path.relpath(path, package), path, os.lstat(path)

@@ -126,6 +126,9 @@ def _meaning_findings(typed: dict[str, Any], folder: str) -> Iterator[Finding]:
     program = typed["command"][0]
     if "/" in program and not program.startswith(("/", "{package}/")):
         yield ("command", 0), "a program with / must begin with / or {package}: the agent runs in the workspace", False
+    for place, name in enumerate(typed.get("from_home", ())):
+        if not any(f"{name}/".startswith(f"{each.rstrip('/')}/") for each in typed.get("state", ())):
+            yield ("from_home", place), "what is copied must be kept: it lies in no directory of `state`", False
     if len({"npm", "pip", "archive", "git", "path"} & set(typed.get("install", {}))) > 1:
         yield ("install",), "only one of npm, pip, archive, git and path", False
 
@@ -153,11 +156,12 @@ def _spec(typed: dict[str, Any], package: Path, source: str) -> RuntimeSpec:
         package=str(package),
         title=typed.get("title", typed["name"]),
         about=typed.get("about", ""),
-        env=typed.get("env", {}),
+        env={name: value.replace("{package}", str(package)) for name, value in typed.get("env", {}).items()},
         pass_env=tuple(typed.get("pass_env", ())),
         model=typed.get("model", {}),
         network=tuple(typed.get("network", ())),
         state=tuple(typed.get("state", ())),
+        from_home=tuple(typed.get("from_home", ())),
         client=tuple(typed.get("client", ())),
         needs=typed.get("needs", {}),
         runs=tuple(typed.get("runs", ())),
@@ -165,6 +169,7 @@ def _spec(typed: dict[str, Any], package: Path, source: str) -> RuntimeSpec:
         timeouts={**DEFAULT_TIMEOUTS, **timeouts},
         install=install,
         sessions=typed.get("sessions", {}),
+        probe=typed.get("probe", {}),
         signin=typed.get("signin", ""),
         source=source,
     )

@@ -118,15 +118,18 @@ class Refusal:
 def refusal(limits: Iterable[Limit], lines: Lines, kin: Collection[str] = ()) -> Refusal | None:
     """The limit that keeps a turn from beginning, one that is used up before one that is only reserved; None: it may begin.
 
-    `kin`: the turns that called it. Waiting for what they reserved would be waiting for ever.
+    `kin`: the turns that called it. Waiting for what they reserved would be waiting for ever; what counts when a turn begins they
+    have used.
     """
     busy = None
     for limit in limits:
         line = lines.get(limit.key, NOTHING)
-        if line.used >= limit.most:
-            return Refusal(limit, line.used, Answer.SPENT)
-        if line.used + line.reserved(kin) >= limit.most:
-            busy = busy or Refusal(limit, line.used, Answer.BUSY)
+        begun = sum(line.held.get(turn, 0) for turn in kin) if limit.metric in BEGINNING else 0
+        used = line.used + begun
+        if used >= limit.most:
+            return Refusal(limit, used, Answer.SPENT)
+        if used + line.reserved(kin) >= limit.most:
+            busy = busy or Refusal(limit, used, Answer.BUSY)
     return busy
 
 

@@ -5,7 +5,7 @@
     ceiling = strictest explicit rule of: built-in floor, machine (its default too), user's ask and deny, files without trust
     chain   = strictest of: the outermost binding (its explicit rule, else its default, else the user's allow or default,
               else the built-in default), and the explicit rules of every deeper binding
-    answer  = the strictest of both
+    answer  = the strictest of both, and of what the agents that called this one get for an answer to the same
 
 Properties (tests/unit/test_policy_properties.py): a deeper file never widens, a ceiling is never lowered, the order of
 ceilings does not matter.
@@ -69,7 +69,19 @@ def decide(capabilities: Capabilities, kind: str, request: str | Sequence[str]) 
     """
     said = _said(capabilities, kind, _whole(capabilities, kind, request))
     strictest = max(said, key=lambda each: each.effect)
-    return Decision(strictest.effect, strictest.rule, strictest.layer, pattern=strictest.pattern)
+    own = Decision(strictest.effect, strictest.rule, strictest.layer, pattern=strictest.pattern)
+    above = [decide(each, kind, request) for each in capabilities.within if _concerned(each, capabilities, kind, request)]
+    return max((own, *above), key=lambda each: each.effect)
+
+
+def _concerned(caller: Capabilities, called: Capabilities, kind: str, request: str | Sequence[str]) -> bool:
+    """Whether the rules of an agent bind one that it called: of files those of its own directory do, elsewhere the other's.
+
+    A secret is no right that a caller has through a call: the proxy puts it in, for its own host.
+    """
+    if kind in rules.PATHS:
+        return rules.relative(_whole(called, kind, request), caller.workspace) is not None
+    return kind != "secrets"
 
 
 def words(capabilities: Capabilities, kind: str, request: str | Sequence[str]) -> list[Word]:

@@ -91,6 +91,8 @@ def _commands(kind: str, effect: Effect, pattern: Any, ground: Ground) -> Enforc
 def _passing(kind: str, effect: Effect, pattern: Any, ground: Ground) -> Enforced:
     if kind in ground.proxied:
         return Enforced(PROXY, effect)
+    if ground.level == LANDLOCK and kind == "agents":
+        return Enforced(OS, Effect.DENY, "at this level no agent can come to another" if effect is not Effect.DENY else "")
     if ground.level == STRICT:
         return Enforced(OS, Effect.DENY, "nothing of the kind reaches the sandbox" if effect is not Effect.DENY else "")
     return Enforced(ADVISORY, effect)

@@ -176,3 +176,11 @@ class Pairs:
             return f"{one} and {other} sent each other {MESSAGES} messages, and no person said a word and no file was changed"
         self._count[pair] += 1
         return ""
+
+
+def circle(chain: Sequence[str], target: str, shown: Sequence[str]) -> str:
+    """Why a call would come back to one that waits for it; empty: it does not. `shown`: names of the chain and the target."""
+    if target not in chain:
+        return ""
+    way = " calls ".join(shown[chain.index(target) :])
+    return f"that is a circle: {way}"

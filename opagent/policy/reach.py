@@ -77,7 +77,8 @@ def _speaks(capabilities: Capabilities, kind: str) -> bool:
         rules = layer.kinds.get(kind)
         return layer.name != FLOOR and rules is not None and bool(rules.deny or rules.ask or rules.allow or rules.default)
 
-    return any(said(layer) for layer in (*capabilities.ceilings, *capabilities.defaults, *capabilities.chain))
+    own = any(said(layer) for layer in (*capabilities.ceilings, *capabilities.defaults, *capabilities.chain))
+    return own or any(_speaks(caller, kind) for caller in capabilities.within)
 
 
 def _allows(capabilities: Capabilities, kind: str, name: str) -> bool:

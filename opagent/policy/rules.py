@@ -47,8 +47,22 @@ LAUNCHERS: dict[str, tuple[str, ...] | None] = {
     "pnpm": ("run", "exec", "dlx"),
     "uv": ("run", "tool"),
     "poetry": ("run",),
-    "git": ("-c", "--exec-path", "--config-env", "--upload-pack", "--receive-pack"),
-    "tar": ("--to-command", "--checkpoint-action"),
+    "git": ("-c", "--exec-path", "--config-env", "--upload-pack", "--receive-pack", "--open-files-in-pager", "-O"),
+    "tar": (
+        "--to-command",
+        "--checkpoint-action",
+        "--use-compress-program",
+        "-I",
+        "--info-script",
+        "--new-volume-script",
+        "-F",
+        "--rsh-command",
+        "--rmt-command",
+    ),
+    "rsync": ("-e", "--rsh", "--rsync-path"),
+    "sort": ("--compress-program",),
+    "zip": ("-T", "-TT", "--unzip-command"),
+    "scp": ("-S", "-o"),
     "docker": ("run", "exec"),
     "podman": ("run", "exec"),
 }
@@ -200,10 +214,14 @@ def launches(words: Sequence[str]) -> bool:
     return marks is None or any(_marked(word, mark) for word in words[1:] for mark in marks)
 
 
+_CUT = 3  # characters: `--e` may be anything
+
+
 def _marked(word: str, mark: str) -> bool:
-    """`-c`, `-cprint()`, `-Ic` and `--eval=...` all carry their mark."""
+    """`-c`, `-cprint()`, `-Ic` and `--eval=...` carry their mark, and `--to-com`: getopt takes one that is cut short."""
     if mark.startswith("--"):
-        return word == mark or word.startswith(mark + "=")
+        head = word.partition("=")[0]
+        return len(head) > _CUT and mark.startswith(head)
     if mark.startswith("-") and len(mark) == 2:
         return word.startswith("-") and not word.startswith("--") and mark[1] in word
     return word == mark

@@ -41,6 +41,7 @@ class Meter:
     earlier: dict[str, int] = field(default_factory=dict)
     doubts: set[str] = field(default_factory=set)  # why numbers were not taken as they came
     calls: set[str] = field(default_factory=set)
+    passed: int = 0  # calls of tools that went through us: an agent may report them too, or not
     found_currency: str = ""
     _reported: dict[str, int] = field(default_factory=dict)  # "input", "output", "cost" -> of this turn
     _metered: dict[str, int] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class Meter:
     def used(self, metric: Metric) -> int | None:
         """What counts; None where nobody said anything."""
         if metric is Metric.TOOL_CALLS:
-            return len(self.calls)
+            return max(len(self.calls), self.passed)
         known = [each for each in (self.reported(metric), self.seen(metric)) if each is not None]
         return max(known) if known else None
 

@@ -43,7 +43,7 @@ def build(
     refused it, and this is the last door.
     """
     environment = DEFAULTS | {name: client[name] for name in client if name in BASE or _LOCALE.fullmatch(name)}
-    environment["PATH"] = safe_path(environment["PATH"], workspace) or DEFAULTS["PATH"]
+    environment["PATH"] = ":".join([*runtime.bin, safe_path(environment["PATH"], workspace) or DEFAULTS["PATH"]])
     reserved = {*runtime.pass_env, *runtime.env}
     wanted = [name for name in passed if not forbidden(name) and name not in reserved and name not in BASE]
     environment |= {name: client[name] for name in (*wanted, *runtime.pass_env) if name in client}

@@ -66,7 +66,10 @@ class Gate(Protocol):
     """The daemon, as seen from here."""
 
     async def may(self, guest: Guest, request: Request, host: str, port: int) -> dict[str, Any]:
-        """{"id", "allow", "why", "named": [host:port, ...]}; waits for a person where one is asked. `named`: see `_checked`."""
+        """{"id", "allow", "why", "named": [host:port, ...], "secret"?}; waits for a person where one is asked.
+
+        `named`: see `_checked`.
+        """
 
     def tell(self, op: str, **facts: Any) -> None: ...
 
@@ -87,6 +90,7 @@ class _Call:
     host: str
     port: int
     service: Service | None
+    secret: str = ""  # of this request alone, where the daemon has none for the service
     id: int = 0
     sent: int = 0
     received: int = 0
@@ -175,7 +179,7 @@ class Connection:
 
     async def _carry(self, guest: Guest, call: _Call, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         verdict = await self._verdict(guest, call, reader)
-        call.id = verdict["id"]
+        call.id, call.secret = verdict["id"], str(verdict.get("secret") or "")
         if not verdict["allow"]:
             raise Refused(str(verdict["why"]))
         checked = await self._checked(call, verdict["named"])
@@ -232,7 +236,7 @@ class Connection:
         if service is None:
             host = call.host if call.port == 80 else address.shown(call.host, call.port)
             return onward(request, host, request.path, request.headers)
-        headers, there = swapped(request.headers, guest.token, service.secret)
+        headers, there = swapped(request.headers, guest.token, call.secret or service.secret)
         if not there:
             raise Refused("the request does not carry the key that this agent was given", "401 Unauthorized")
         host = call.host if call.port == (443 if service.tls else 80) else address.shown(call.host, call.port)

@@ -28,7 +28,7 @@ from opagent.errors import AgentFailed
 from opagent.process import gaps, limits, seccomp
 from opagent.process.box import Pipes, Started, popen
 from opagent.process.profile import HOME, Level, Profile
-from opagent.process.sandbox import SYSTEM
+from opagent.process.system import SYSTEM
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on all machines
 _PATH_BENEATH, _NET_PORT, _VERSION = 1, 2, 1
@@ -100,8 +100,10 @@ class Landlock:
         files.private_directory(Path(self.private))
         os.mkdir(f"{self.private}/tmp", 0o700)
         for mount in self.profile.mounts:
-            if mount.place.startswith(f"{HOME}/") and "/" not in (name := mount.place.removeprefix(f"{HOME}/")):
-                os.symlink(mount.source, f"{self.private}/{name}")
+            if mount.place.startswith(f"{HOME}/"):
+                place = Path(self.private, mount.place.removeprefix(f"{HOME}/"))
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                place.symlink_to(mount.source)
 
     def _readable(self) -> Iterator[str]:
         yield from (*SYSTEM, *_MORE, "/dev/random", "/dev/urandom")

@@ -1,8 +1,9 @@
-"""What an agent may use of the machine: numbers of the binding, words for `prlimit`; watches nothing and kills nothing."""
+"""What an agent may use of the machine: numbers of the binding, how the kernel is told; watches nothing and kills nothing."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +32,30 @@ def prefix(limits: Limits, program: str) -> tuple[str, ...]:
     return (program, *(f"--{name}={number}" for name, number in wanted.items() if number), "--core=0")
 
 
+def put(pid: int, limits: Limits) -> None:
+    """Give a process that just started its limits, all but the number of processes: it hands them on. Raises OSError."""
+    wanted = {
+        resource.RLIMIT_DATA: limits.memory, resource.RLIMIT_FSIZE: limits.file, resource.RLIMIT_NOFILE: limits.files,
+    }  # fmt: skip
+    for kind, number in wanted.items():
+        if number:
+            resource.prlimit(pid, kind, (lowest := _allowed(kind, number), lowest))
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+
+
+def processes(limits: Limits) -> int:
+    return _allowed(resource.RLIMIT_NPROC, limits.processes)
+
+
+def _allowed(kind: int, number: int) -> int:
+    """Nobody but root has more than there was before."""
+    hard = resource.getrlimit(kind)[1]
+    return number if hard == resource.RLIM_INFINITY else min(number, hard)
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """More was used than is allowed. `what`: the key of `limits:`; bytes, or a number of processes."""
+    """More was used than is allowed. `what`: the key of `limits:`; bytes, or a number of processes or ports."""
 
     what: str
     used: int
@@ -42,7 +64,7 @@ class Hit:
     def sentence(self, origin: str) -> str:
         """`origin`: where the limit was written."""
         used, allowed = (
-            (number(self.used), number(self.allowed)) if self.what == "processes" else map(size, (self.used, self.allowed))
+            map(size, (self.used, self.allowed)) if self.what not in _COUNTED else map(number, (self.used, self.allowed))
         )
         return f"{_SAID[self.what].format(used)}, and limits.{self.what} allows {allowed} ({origin})"
 
@@ -52,16 +74,20 @@ _SAID = {
     "processes": "it was {} processes at once",
     "tmp": "its home and temporary files took {}",
     "disk": "the directory grew by {} in this conversation",
+    "ports": "it listened on {} ports at once",
 }
+_COUNTED = ("processes", "ports")
 SLACK = 8  # processes of the sandbox itself, and such as end at this moment
 
 
-def over(memory: int, processes: int, limits: Limits) -> Hit | None:
+def over(memory: int, processes: int, ports: int, limits: Limits) -> Hit | None:
     """What a tree of this weight goes beyond, if anything."""
     if limits.memory and memory > limits.memory:
         return Hit("memory", memory, limits.memory)
     if limits.processes and processes > limits.processes + SLACK:
         return Hit("processes", processes, limits.processes)
+    if ports > limits.ports:
+        return Hit("ports", ports, limits.ports)
     return None
 
 
@@ -92,6 +118,6 @@ def applied(name: str, level: Level) -> str:
             return _HELD if level in _BOXED else _OPEN
         case "tmp":
             return {Level.STRICT: _HELD, Level.LANDLOCK: _WATCHED}.get(level, _OPEN)
-        case "disk":
+        case "disk" | "ports":
             return _WATCHED
     raise KeyError(name)

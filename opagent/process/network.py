@@ -5,7 +5,7 @@ Started by the daemon as `python -I -m opagent.process.network PORT`. On stdin a
     {"op": "open", "agent", "path", "token", "refused", "services": {NAME: {...}}}   a socket of its own; then: {"op": "opened"}
     {"op": "close", "agent"}
     {"op": "refuse", "agent", "why"}                                      "" lets it go on
-    {"op": "verdict", "id", "allow", "why", "named"}                      the answer to:
+    {"op": "verdict", "id", "allow", "why", "named", "secret"}            the answer to:
     {"op": "may", "id", "agent", "way", "host", "port", "service"}        an agent wants to connect
     {"op": "gone", "id"}                                                  it does not wait for that answer any more
     {"op": "end", "id", "sent", "received", "error"}                      what was allowed is over

@@ -6,13 +6,13 @@ mounted in its place. (Design: "The profile of level `strict`".)
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterable
 
 from opagent import files
 from opagent.process.profile import Mount, Profile
+from opagent.process.system import high
 
 GIT_SHARED = ("objects", "refs", "logs")  # a commit writes them
 GIT_FIXED = ("config", "config.worktree", "hooks", "info", "modules", "packed-refs", "shallow")
@@ -120,14 +120,6 @@ class Pins:
             own = os.path.join(private, name)
             if not self._pin("--ro-bind-fd", f".git/{name}") and os.path.lexists(own):
                 self.options += ["--ro-bind", own, os.path.join(place, name)]  # empty, and stays so
-
-
-def high(fd: int) -> int:
-    """The same under a number of two digits: those of one are for the agent's pipes. Closes the other one."""
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
-    finally:
-        os.close(fd)
 
 
 def mount(each: Mount) -> list[str]:

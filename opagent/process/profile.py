@@ -34,7 +34,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of each process, `processes` and `tmp` of the whole box; bytes where nothing else is said. 0: no limit."""
+    """Of each process, `processes` and `tmp` of the whole box; bytes where nothing else is said. 0: no limit, but no `ports`."""
 
     processes: int = 64
     memory: int = 2 << 30
@@ -42,6 +42,7 @@ class Limits:
     files: int = 1024  # open at once
     tmp: int = 256 << 20  # of each of /tmp, the home directory and /dev/shm
     disk: int = 2 << 30  # growth of the workspace in one conversation
+    ports: int = 64  # of TCP, listened on at once
 
 
 @dataclass(frozen=True, slots=True)

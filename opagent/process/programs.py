@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from opagent.process.pins import beneath
 from opagent.process.profile import Mount
-from opagent.process.sandbox import SYSTEM
+from opagent.process.system import SYSTEM
 
 _LINKS = 40  # as the kernel
 _SHOWN = (*SYSTEM, "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/dev")

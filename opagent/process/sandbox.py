@@ -13,25 +13,29 @@ import errno
 import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from typing import IO
 
 from opagent.process import limits, seccomp
 from opagent.process.box import Pipes, Started, popen
-from opagent.process.pins import Pins, beneath, high, mount
-from opagent.process.profile import HOME, Level, Mount, Profile
+from opagent.process.pins import Pins, beneath, mount
+from opagent.process.profile import HOME, Level, Limits, Profile
+from opagent.process.system import System, high
 
 BWRAP = "/usr/bin/bwrap"  # AppArmor profiles name this path
-SYSTEM = (
-    "/usr", "/etc/ssl", "/etc/ca-certificates", "/etc/pki", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts",
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/alternatives",
-)  # fmt: skip
 # bwrap and its init keep stdin and stdout open for as long as they live: then nobody would notice that the agent closed them.
 # They close all else, so the pipes pass them under other numbers.
 _SH = ("/bin/sh", "-c")
 _ASIDE = (*_SH, 'exec "$@" 8<&0 9>&1 0</dev/null 1>/dev/null', "sh")
-_BACK = (*_SH, 'exec "$@" 0<&8 1>&9 8<&- 9>&-', "sh")
-_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr, or directories of their own
-_UNSHARED = ("user", "ipc", "pid", "uts", "cgroup-try", "net")
+_BACK = 'exec "$@" 0<&8 1>&9 8<&- 9>&-'
+# Some shells name the number of processes so, some so. It counts in the namespaces of the box: set before, it keeps bwrap from
+# making them.
+_FEWER = "ulimit -u {0} 2>/dev/null || ulimit -p {0} || exit 126; "
+_KINDS = ("user", "ipc", "pid", "uts", "cgroup-try", "net")
+UNSHARED = (
+    *(f"--unshare-{kind}" for kind in _KINDS), "--die-with-parent", "--new-session", "--hostname", "agent", "--cap-drop", "ALL",
+)  # fmt: skip
 
 
 class Bwrap:
@@ -50,6 +54,7 @@ class Bwrap:
         _require(argv, env)
         with contextlib.ExitStack() as stack:
             pins = stack.enter_context(contextlib.closing(Pins(self.profile)))
+            system = stack.enter_context(contextlib.closing(System()))
             self.warnings, self.mounted, self.hidden = tuple(pins.warnings), tuple(pins.mounted), tuple(pins.hidden)
             status, theirs = os.pipe()
             kept = contextlib.ExitStack()
@@ -58,20 +63,17 @@ class Bwrap:
             theirs = high(theirs)
             stack.callback(os.close, theirs)
             filter_ = _memory(stack, "filter", _filter(self.profile))
-            words = [
-                *options(self.profile, pins.options),
-                "--seccomp",
-                str(filter_),
-                "--json-status-fd",
-                str(theirs),
-                "--chdir",
-                cwd,
-            ]
-            said = _memory(stack, "options", b"".join(os.fsencode(word) + b"\0" for word in words))
-            program = (*_BACK, *limits.prefix(self.profile.limits, limits.present()), *argv)
-            command = (*_ASIDE, self.program, "--args", str(said), "--", *program)
-            inside = {**env, "HOME": HOME, "TMPDIR": "/tmp"}
-            child = popen(command, inside, cwd, pipes, (*pins.fds, theirs, filter_, said))
+            last = ("--seccomp", str(filter_), "--json-status-fd", str(theirs), "--chdir", cwd)
+            said = _memory(stack, "options", _joined((*options(self.profile, pins.options), *last)))
+            gate, key = os.pipe()
+            gate = high(gate)
+            stack.callback(os.close, gate)
+            with os.fdopen(key, "wb", buffering=0) as opened:
+                words = ("--args", str(gate), "--args", str(said), "--", *_inner(self.profile.limits), *argv)
+                inside = {**env, "HOME": HOME, "TMPDIR": "/tmp"}
+                fds = (*pins.fds, *system.fds, theirs, filter_, gate, said)
+                child = popen((*_ASIDE, self.program, *words), inside, cwd, pipes, fds)
+                _held(child, self.profile.limits, opened, (*UNSHARED, *system.options))
             kept.pop_all()
             return Started(child, status)
 
@@ -80,12 +82,9 @@ class Bwrap:
 
 
 def options(profile: Profile, workspace: Iterable[str]) -> Iterator[str]:
-    """The words for bwrap; `workspace` are those that mount it and names in it."""
-    yield from (f"--unshare-{kind}" for kind in _UNSHARED)
-    yield from ("--die-with-parent", "--new-session", "--hostname", "agent", "--cap-drop", "ALL")
+    """The words for bwrap after its first ones; `workspace` are those that mount it and names in it."""
     if not profile.nested:
         yield "--disable-userns"
-    yield from _system()
     size = ("--size", str(profile.limits.tmp), "--tmpfs")
     yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", *size, "/dev/shm")
     yield from ("--perms", "1777", *size, "/tmp", "--perms", "0700", *size, HOME)
@@ -98,16 +97,30 @@ def options(profile: Profile, workspace: Iterable[str]) -> Iterator[str]:
     yield from ("--remount-ro", "/dev", "--remount-ro", "/")
 
 
-def _system() -> Iterator[str]:
-    for path in SYSTEM:
-        if os.path.lexists(path):
-            yield from mount(Mount(path, path))
-    for name in _MERGED:
-        place = f"/{name}"
-        if os.path.islink(place):
-            yield from ("--symlink", os.readlink(place), place)
-        elif os.path.isdir(place):
-            yield from mount(Mount(place, place))
+def _inner(held: Limits) -> tuple[str, ...]:
+    """What stands before the argv."""
+    fewer = _FEWER.format(limits.processes(held)) if held.processes else ""
+    return (*_SH, fewer + _BACK, "sh")
+
+
+def _held(child: subprocess.Popen[bytes], held: Limits, gate: IO[bytes], first: Iterable[str]) -> None:
+    """Set its limits, then let bwrap go on: it reads its first options, without which no program is found in the box.
+
+    Raises OSError, with nothing left.
+    """
+    try:
+        limits.put(child.pid, held)
+        gate.write(_joined(first))
+    except (ProcessLookupError, BrokenPipeError):
+        return  # it ended: its status says so
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+
+
+def _joined(words: Iterable[str]) -> bytes:
+    return b"".join(os.fsencode(word) + b"\0" for word in words)
 
 
 def _filter(profile: Profile) -> bytes:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -88,6 +89,7 @@ _LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45
 _ALLOW, _KILL, _EPERM, _ENOSYS = (_Step(_RETURN, 0, 0, value) for value in (0x7FFF0000, 0x80000000, 0x00050001, 0x00050026))
 
 
+@functools.cache
 def program(machine: str, *, nested: bool = False, families: tuple[int, ...] = FAMILIES, namespaces: bool = True) -> bytes:
     """The filter for this `uname -m`. KeyError for a machine that is not in MACHINES.
 

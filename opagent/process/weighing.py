@@ -1,7 +1,8 @@
-"""How much memory, and how many processes, the trees of running agents are at this moment; looks only. Linux.
+"""How much memory, how many processes and listening ports the trees of running agents are at this moment. Linux.
 
 One pass over the process table for all of them. What a sandbox's own file systems hold without a process having it mapped is not
-seen; a tmpfs has a size of its own.
+seen; a tmpfs has a size of its own. Ports are those of TCP; the one of our relay in a sandbox is not the agent's. It changes
+nothing but the priority of what has not been given one yet.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from opagent.model import ProcessId
-from opagent.process import tree
+from opagent.process import priority, proc, relay, tree
+from opagent.process.profile import Limits
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _NUMBER = re.compile(rb"^(Pss|Pss_Shmem):\s+(\d+) kB", re.MULTILINE)
@@ -20,20 +22,25 @@ _NUMBER = re.compile(rb"^(Pss|Pss_Shmem):\s+(\d+) kB", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """`memory` in bytes: exact (shared pages divided by who shares them) when it is above the limit, else at most this."""
+    """`memory` in bytes: exact (shared pages divided by who shares them) when it is above the limit, else at most this.
+
+    `ports` that it listens on: looked up when it has more sockets than it may listen on, else at most that, and said as 0.
+    """
 
     memory: int
     processes: int
+    ports: int = 0
 
 
-def weigh(limits: Mapping[tree.Family, int]) -> dict[ProcessId, Weight]:
-    """Each family whose program lives, with the limit of memory above which the sum is taken exactly. For a thread."""
-    table = tree.Table()
-    return {
-        family.id: _weight([row.pid for row in table.below(roots)], limit)
-        for family, limit in limits.items()
-        if (roots := _roots(family, table))
-    }
+def weigh(limits: Mapping[tree.Family, Limits]) -> dict[ProcessId, Weight]:
+    """Each family whose program lives, with the limits above which memory and ports are taken exactly. For a thread."""
+    table, found = tree.Table(), {}
+    for family, limit in limits.items():
+        if roots := _roots(family, table):
+            pids = [row.pid for row in table.below(roots)]
+            priority.lower(pids)
+            found[family.id] = _weight(pids, limit)
+    return found
 
 
 def _roots(family: tree.Family, table: tree.Table) -> list[int]:
@@ -46,11 +53,12 @@ def _roots(family: tree.Family, table: tree.Table) -> list[int]:
     return [family.pid, *(row.pid for row in adopted if marked and table.mark(row.pid) == family.mark)]
 
 
-def _weight(pids: list[int], limit: int) -> Weight:
-    resident, files = sum(map(_resident, pids)), _memory_files(pids)
-    if limit and resident + files > limit:
-        return Weight(_exact(pids, files), len(pids))
-    return Weight(resident + files, len(pids))
+def _weight(pids: list[int], limit: Limits) -> Weight:
+    resident, open_ = sum(map(_resident, pids)), _descriptors(pids)
+    ports = len(proc.listening(pids) - {relay.PORT}) if len(open_.sockets) > limit.ports else 0
+    if limit.memory and resident + open_.memory > limit.memory:
+        return Weight(_exact(pids, open_.memory), len(pids), ports)
+    return Weight(resident + open_.memory, len(pids), ports)
 
 
 def _resident(pid: int) -> int:
@@ -69,19 +77,33 @@ def _exact(pids: list[int], files: int) -> int:
     return own + max(shared, files)
 
 
-def _memory_files(pids: list[int]) -> int:
-    """Bytes in files without a name in memory (memfd_create), which need not be mapped anywhere."""
-    found: dict[int, int] = {}
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """Of a tree: files without a name in memory (memfd_create), which need not be mapped anywhere, and sockets."""
+
+    files: dict[int, int] = field(default_factory=dict)  # bytes, by inode
+    sockets: set[str] = field(default_factory=set)
+
+    @property
+    def memory(self) -> int:
+        return sum(self.files.values())
+
+
+def _descriptors(pids: list[int]) -> _Open:
+    found = _Open()
     for pid in pids:
         try:
             for name in os.listdir(f"/proc/{pid}/fd"):
                 path = f"/proc/{pid}/fd/{name}"
-                if os.readlink(path).startswith("/memfd:"):
+                target = os.readlink(path)
+                if target.startswith("/memfd:"):
                     held = os.stat(path)
-                    found[held.st_ino] = held.st_blocks * 512
+                    found.files[held.st_ino] = held.st_blocks * 512
+                elif target.startswith("socket:"):
+                    found.sockets.add(target)
         except OSError:  # it ended meanwhile, or shows its descriptors to nobody
             continue
-    return sum(found.values())
+    return found
 
 
 def _read(path: str) -> bytes:

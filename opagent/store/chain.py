@@ -57,6 +57,8 @@ class AuditKind(enum.StrEnum):
     BUDGET_HIT = "budget.hit"
     BUDGET_RAISE = "budget.raise"
     LIMIT_HIT = "limit.hit"
+    LIMIT_RAISE = "limit.raise"
+    CLOCK_JUMP = "clock.jump"
     HOST_CONNECT = "host.connect"
     HOST_LOST = "host.lost"
     AUDIT_HEAD = "audit.head"

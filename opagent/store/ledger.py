@@ -172,6 +172,17 @@ def raised(connection: sqlite3.Connection, key: Key) -> int:
     return int(connection.execute(f"select ifnull(sum(amount), 0) from raised where {_WHERE}", _row(key)).fetchone()[0])  # noqa: S608
 
 
+def raise_growth(connection: sqlite3.Connection, conversation: str, amount: int, at: str, by: str) -> None:
+    """By how much more the directory may grow in a conversation. It is no budget, and so nothing that turns reserve of."""
+    query = "insert into raised(per, name, window, metric, amount, at, by) values(?, ?, '', 'disk', ?, ?, ?)"
+    connection.execute(query, (Per.CONVERSATION.value, conversation, amount, at, by))
+
+
+def growth_raised(connection: sqlite3.Connection, conversation: str) -> int:
+    query = "select ifnull(sum(amount), 0) from raised where per = ? and name = ? and window = '' and metric = 'disk'"
+    return int(connection.execute(query, (Per.CONVERSATION.value, conversation)).fetchone()[0])
+
+
 # ---- reading ---------------------------------------------------------------------------------------------------------------
 
 GROUPS = {

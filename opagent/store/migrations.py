@@ -116,7 +116,17 @@ _BUDGETS = (
     "create index spent_open on spent(turn) where ended is null",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED, _EFFECTS, _BUDGETS)
+# of MCP servers. agreed, content: as a person agreed to it; seen, now: as the server said it last, '' once it is gone
+_TOOLS: tuple[str, ...] = (
+    """create table tool_server(
+         workspace text not null, server text not null, at text not null, primary key (workspace, server)) strict""",
+    """create table tool(
+         workspace text not null, server text not null, name text not null, agreed text not null, content text not null,
+         seen text not null, now text not null, state text not null, at text not null, by text not null,
+         primary key (workspace, server, name)) strict""",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _REMEMBERED, _EFFECTS, _BUDGETS, _TOOLS)
 
 
 def version(connection: sqlite3.Connection) -> int:

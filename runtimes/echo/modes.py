@@ -1,4 +1,4 @@
-"""What a turn does: the well-behaved modes and the search for all; the others are in `peers.py`, `circles.py`, `faults.py`."""
+"""What a turn does: the well-behaved modes and the search for all; the others have files of their own (`find`)."""
 
 from __future__ import annotations
 
@@ -87,11 +87,12 @@ def find(name: str) -> Mode | None:
     """The mode of a directive; the rarer ones are imported when they are asked for."""
     if name in MODES:
         return MODES[name]
+    import callers
     import circles
     import faults
     import peers
 
-    return peers.MODES.get(name) or circles.MODES.get(name) or faults.MODES.get(name)
+    return peers.MODES.get(name) or callers.MODES.get(name) or circles.MODES.get(name) or faults.MODES.get(name)
 
 
 def echo(turn: Turn, text: str) -> Steps:

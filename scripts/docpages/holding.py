@@ -16,6 +16,7 @@ WHAT = {
     "files": "open files of a process",
     "tmp": "each of `/tmp`, `/dev/shm` and the home directory",
     "disk": "growth of the directory in a conversation",
+    "ports": "TCP ports that it listens on at once",
 }
 
 
@@ -37,7 +38,7 @@ def limits() -> str:
 
 def _default(name: str) -> str:
     value = getattr(Limits(), name)
-    return str(value) if name in ("processes", "files") else held.size(value)
+    return str(value) if name in ("processes", "files", "ports") else held.size(value)
 
 
 def gaps() -> str:

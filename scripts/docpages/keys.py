@@ -26,7 +26,10 @@ RULE_WORDS = {
     "deny": "a list of patterns that are denied",
     "default": "allow, ask or deny: the answer where no pattern matches",
 }
-NAMED = {"roles": "NAME", "tools": "NAME", "secrets": "NAME", "can.secrets": "VARIABLE", "env": "VARIABLE"}
+NAMED = {
+    "roles": "NAME", "tools": "NAME", "secrets": "NAME", "can.secrets": "VARIABLE", "env": "VARIABLE",
+    "tools.NAME.headers": "HEADER", "probe.env": "VARIABLE", "probe.files": "PATH", "lend": "MACHINE", "lend.MACHINE": "NAME",
+}  # fmt: skip
 
 BINDING_INTRO = """\
 A directory with this file is a workspace. Files of the directories above count too: [the binding](../concepts/binding.md)
@@ -51,7 +54,6 @@ NEAREST = ("agent", "conversations", "host", "approvals", "supervise")
 LATER = {
     **{key.replace("secrets", "can.secrets"): sentence for key, sentence in NOT_APPLIED.items()},
     "can.agents": "agents cannot call each other yet",
-    "can.mcp": "MCP servers are not started yet",
 }
 EXAMPLE = """\
 version: 1

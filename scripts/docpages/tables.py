@@ -115,10 +115,12 @@ def files() -> str:
             "machine_socket": paths.run() / "hosts" / "HASH.sock",
             "agent_sockets": paths.agent_sockets("ID"),
             "agent_network": paths.agent_network("ID"),
+            "agent_tools": paths.agent_tools("ID"),
+            "probes": paths.probes(),
             "payload_cache": paths.payload_cache(),
             "python_archives": paths.python_archives(),
             "agent_state": paths.state() / "agents" / "RUNTIME-HASH",
-            "agent_home": paths.state() / "agents" / "RUNTIME-HASH" / "home",
+            "agent_home": paths.state() / "agents" / "RUNTIME-HASH.home",
             "agent_gits": paths.agent_gits(),
             "agent_git": paths.agent_git("ID"),
             "landlock_home": paths.landlock_home("ID"),
@@ -126,7 +128,7 @@ def files() -> str:
         }
         folders = (
             *("agent_sockets", "agent_state", "agent_home", "agent_gits", "agent_git", "landlock_home"),
-            *("database_blobs", "local", "python_archives"),
+            *("database_blobs", "local", "python_archives", "probes"),
         )
         rows += [(code(_shown(shown[name])), "0700" if name in folders else "0600", what) for name, what in BESIDE.items()]
     return page(
@@ -229,6 +231,7 @@ def _runtime(name: str) -> Iterator[str]:
         ("command", code(" ".join(spec.command))),
         ("install", code(catalog.install_command(spec)) if spec.install and "path" not in spec.install else ""),
         ("sign in", code(spec.signin) if spec.signin else ""),
+        ("has a copy of", ", ".join(code(f"~/{name}") for name in spec.from_home)),
         ("variables it gets", ", ".join(map(code, spec.pass_env))),
         ("hosts it needs", ", ".join(map(code, spec.network))),
         ("obeys these files of a workspace", ", ".join(map(code, spec.runs))),

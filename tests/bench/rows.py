@@ -59,8 +59,11 @@ class Row:
 
 
 def interleaved(times: int, *measures: Callable[[], float]) -> list[list[float]]:
-    """Each measure `times` times in turn, A B A B, so that what else runs hits all of them; the first round is dropped."""
-    rounds = [[measure() for measure in measures] for _ in range(times + 1)][1:]
+    """Each measure `times` times in turn, A B A B, so that what else runs hits all of them; a round before is dropped.
+
+    For a single time there is none: that is to see that everything works.
+    """
+    rounds = [[measure() for measure in measures] for _ in range(times + (times > 1))][-times:]
     return [list(column) for column in zip(*rounds, strict=True)]
 
 

@@ -1,6 +1,6 @@
 """The real daemon without one of its layers, so that a test can show what that layer is there for.
 
-python -m tests.doubles.ablated_daemon narrowing|trust|binding [--ready-fd N]
+python -m tests.doubles.ablated_daemon narrowing|trust|binding|hiding|calls [--ready-fd N]
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from opagent.binding import load
-from opagent.daemon import beneath, main, services
-from opagent.model import Capabilities, Trust, TrustRecord
+from opagent.daemon import beneath, main, services, toolcalls
+from opagent.mcp import inventory
+from opagent.mcp.inventory import Standing, State
+from opagent.model import Capabilities, Decision, Effect, Trust, TrustRecord
 from opagent.policy import decide
 
 
@@ -48,7 +50,20 @@ def without_binding() -> None:
     services.Bound.__eq__ = lambda self, other: True  # type: ignore[method-assign, assignment]
 
 
-LAYERS = {"narrowing": without_narrowing, "trust": without_trust, "binding": without_binding}
+def without_hiding() -> None:
+    """A tool that changed is used as it is now."""
+    inventory.standing = lambda tools, known: tuple(Standing(tool, State.ALLOWED) for tool in tools)  # type: ignore[assignment]
+
+
+def without_calls() -> None:
+    """No rule and no person decides on a call of a tool."""
+    toolcalls.rule = lambda c, server, name: Decision(Effect.ALLOW, "none", "none")  # type: ignore[assignment]
+
+
+LAYERS = {
+    "narrowing": without_narrowing, "trust": without_trust, "binding": without_binding, "hiding": without_hiding,
+    "calls": without_calls,
+}  # fmt: skip
 
 if __name__ == "__main__":
     LAYERS[sys.argv.pop(1)]()

@@ -11,6 +11,7 @@ many N URL                N requests at a time
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
@@ -28,7 +29,7 @@ def get(url: str, **headers: str) -> str:
             return f"{answer.status} {answer.read()[:300].decode()}"
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.read()[:300].decode()}"
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return f"{type(error).__name__} {error}"
 
 

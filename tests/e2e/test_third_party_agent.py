@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pexpect
-import psutil
 import pytest
 
 from opagent import paths
 from opagent.packages import catalog
+from tests.doubles import desk as desks
 from tests.doubles import model_server
-from tests.doubles.patience import PATIENCE, until
+from tests.doubles.desk import Desk, trust
+from tests.doubles.patience import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,25 +24,8 @@ SWITCHES = ("OPENCODE_DISABLE_MODELS_FETCH", "OPENCODE_DISABLE_LSP_DOWNLOAD")
 
 
 @pytest.fixture(scope="session")
-def programs() -> Path:
-    """The directory with the agent's program: the catalogue's version, installed once per user, about 10 s and 350 MB."""
-    install = catalog.find(AGENT).install
-    wanted = f"{install['npm']}@{install['version']}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opagent-tests"
-    folder = cache / wanted.replace("/", "-")
-    if not folder.exists():
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = Path(tempfile.mkdtemp(dir=cache))
-        argv = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(fresh), wanted]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode or not (fresh / "node_modules/.bin" / AGENT).exists():
-            shutil.rmtree(fresh)
-            pytest.fail(f"{wanted} could not be installed, so nothing was tested:\n{done.stderr[-2000:]}", pytrace=False)
-        try:
-            fresh.rename(folder)
-        except OSError:  # another worker was faster
-            shutil.rmtree(fresh)
-    return folder / "node_modules/.bin"
+def packages() -> Path:
+    return desks.packages(AGENT, catalog.find(AGENT).install["version"])
 
 
 @pytest.fixture
@@ -56,55 +34,16 @@ def model() -> Iterator[model_server.Model]:
         yield serving
 
 
-class Desk:
-    """A person's directory and the command line in it."""
-
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        self.directory, self.environment = directory, environment
-
-    def run(self, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "opagent", *words]
-        done = subprocess.run(
-            argv, cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == status, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
-        return done
-
-    def ask(self, text: str, *words: str, status: int = 0) -> str:
-        """What one turn of the last conversation printed, and what it said about itself."""
-        done = self.run("open", ".", "--last", "-m", text, *words, status=status)
-        return done.stdout + done.stderr
-
-    def approval(self) -> dict[str, Any]:
-        [found] = json.loads(self.run("approvals", "--json").stdout)["approvals"]
-        return dict(found)
-
-    def conversation(self) -> str:
-        [path] = (self.directory / "conversations").glob("*.md")
-        return path.read_text()
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything that runs in the directory: the agent and what it left behind."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.cwd() == str(self.directory) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
-
-
 @pytest.fixture
-def desk(home: Path, programs: Path, model: model_server.Model) -> Iterator[Desk]:
+def desk(home: Path, packages: Path, model: model_server.Model) -> Iterator[Desk]:
     directory = home / "notes"
     directory.mkdir()
     (directory / "secret.md").write_text("the secret word is tulip\n")
     (directory / ".agent.yaml").write_text(f"agent: {AGENT}\ncan:\n  env: [{', '.join(SWITCHES)}]\n")
+    address = f"localhost:{model.server_address[1]}"
     provider = {
         "npm": "@ai-sdk/openai-compatible",
-        "options": {"baseURL": model.url, "apiKey": "x"},
+        "options": {"baseURL": f"http://{address}/v1", "apiKey": "x"},
         "models": {"scripted": {"name": "Scripted"}},
     }
     settings = {
@@ -115,23 +54,12 @@ def desk(home: Path, programs: Path, model: model_server.Model) -> Iterator[Desk
     configuration.parent.mkdir(parents=True)
     configuration.write_text(json.dumps(settings))
     paths.user_config().parent.mkdir(parents=True)
-    paths.user_config().write_text("sandbox: {level: off}\n")  # in a box it sees a home of its own, without these settings
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{programs}:{os.environ['PATH']}"}
+    paths.user_config().write_text(f"can:\n  network: {{allow: ['{address}'], default: deny}}\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_DATA_HOME": str(packages)}
     desk = Desk(directory, environment | dict.fromkeys(SWITCHES, "1"))
     yield desk
     desk.run("daemon", "stop")
     assert not desk.processes()
-
-
-def trust(desk: Desk) -> None:
-    """A person at a terminal reads the question and says yes."""
-    argv = ["-m", "opagent", "trust", "."]
-    child = pexpect.spawn(sys.executable, argv, cwd=str(desk.directory), env=desk.environment, timeout=PATIENCE, encoding="utf-8")
-    child.expect(r"\[y/N\]")
-    child.sendline("y")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
 
 
 def order(tool: str, **arguments: str) -> str:
@@ -174,6 +102,7 @@ def test_it_remembers_after_it_was_killed(desk: Desk, model: model_server.Model)
     trust(desk)
     desk.run("open", ".", "-m", "my name is Ada")
     [agent] = json.loads(desk.run("ps", "--json").stdout)["processes"]
+    assert agent["level"] == "strict"
     for process in desk.processes():
         process.send_signal(signal.SIGKILL)
     until(lambda: agent["id"] not in desk.run("ps", "--json").stdout)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from datetime import datetime
 
 import pytest
 
+from opagent import paths
 from tests.doubles.patience import until
 from tests.doubles.shim import Shim
 from tests.faults.conftest import Place
@@ -32,7 +35,16 @@ def test_the_clock_jumps_in_a_turn(place: Place, shim: Shim, jump: int) -> None:
     times = [datetime.fromisoformat(event["at"]) for event in events]
     assert abs((times[-1] - times[0]).total_seconds()) > DAY / 2, "its clock did not jump"
     assert place.say(conversation, "after")["state"] == "done"
+    (seconds,) = until(recorded)
+    assert abs(seconds - jump) < 60
     place.settle()
+
+
+def recorded() -> list[float]:
+    with sqlite3.connect(f"file:{paths.database()}?mode=ro", uri=True) as connection:
+        return [
+            json.loads(body)["seconds"] for (body,) in connection.execute("select body from journal where kind = 'clock.jump'")
+        ]
 
 
 @pytest.mark.parametrize("years", [13, 75], ids=["2039", "2101"])

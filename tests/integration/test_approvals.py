@@ -13,7 +13,7 @@ import pytest
 
 from opagent import paths
 from opagent.client import Client
-from opagent.errors import AlreadyDecided, ApprovalNotFound, Denied, Usage
+from opagent.errors import AlreadyDecided, ApprovalNotFound, Denied, NotFound, Usage
 from tests.doubles import runtimes
 from tests.doubles.daemons import kill
 from tests.doubles.patience import until
@@ -131,6 +131,12 @@ def test_what_is_forgotten_is_asked_again_and_a_no_is_remembered_too(talk: Talk)
     [refused] = strings.answers(strings.start(write(talk, "b.md")))
     assert "denied by your earlier answer here" in refused["error"]["message"]
     [kept] = remembered(talk)
+    why = talk.client.request("audit/why", {"id": kept["id"]})
+    assert (why["kind"], why["state"], why["title"]) == ("remembered", "deny", kept["pattern"])
+    assert {"prompt", "asked", "rule", "answered", "remembered"} <= {step["what"] for step in why["steps"]}
+    assert f"{kept['id']}: deny write b.md, for puppet in {talk.directory}" in told(why, "remembered")
+    assert f"by human:{os.getuid()}; opagent approvals forget {kept['id']}" in told(why, "remembered")
+    assert "use c.md" in told(why, "answered")
     with pytest.raises(ApprovalNotFound):
         talk.client.request("approval/forget", {"remembered": [kept["id"], "r99"]})
     assert remembered(talk) == [kept], "all or none"
@@ -138,6 +144,30 @@ def test_what_is_forgotten_is_asked_again_and_a_no_is_remembered_too(talk: Talk)
     turn = strings.start(write(talk, "b.md"))
     answer(talk)
     assert chosen(strings, turn) == "y" and (talk.directory / "b.md").read_text() == "new"
+
+
+def test_why_of_what_an_earlier_answer_decided(talk: Talk) -> None:
+    strings = Strings(talk, can=ASKING)
+    turn = strings.start(write(talk, "b.md"))
+    answer(talk, scope="conversation")
+    assert strings.answers(turn)
+    assert strings.answers(strings.start(write(talk, "b.md")))
+    [kept] = remembered(talk)
+    why = talk.client.request("audit/why", {"id": str(talk.directory / "b.md")})
+    assert f"your earlier answer in this conversation ({kept['approval']})" in told(why, "rule")
+    said = f"{kept['id']}: allow write b.md, for puppet in {strings.conversation['id']}, as long as the same rules decide"
+    assert said in told(why, "remembered") and f"opagent why {kept['approval']}" in told(why, "remembered")
+    talk.client.request("approval/forget", {"remembered": [kept["id"]]})
+    why = talk.client.request("audit/why", {"id": str(talk.directory / "b.md")})
+    assert (
+        told(why, "remembered") == f"the answer to {kept['approval']}, which is forgotten since; opagent why {kept['approval']}"
+    )
+    with pytest.raises(NotFound):
+        talk.client.request("audit/why", {"id": kept["id"]})
+
+
+def told(why: dict[str, Any], what: str) -> str:
+    return "\n".join(step["text"] for step in why["steps"] if step["what"] == what)
 
 
 def test_leaving_the_sandbox_is_never_remembered(talk: Talk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from opagent.cli.main import COMMANDS
 from opagent.cli.run import root
 from opagent.cli.schemas import OUTPUTS, of
 from opagent.client import Client
+from tests.doubles import packages, runtimes
 from tests.doubles.sshd import sshd
 from tests.doubles.terminal import run
 
@@ -41,6 +43,23 @@ def said(home: Path) -> Said:
     seen: set[str] = set()
     run_one.seen = seen  # type: ignore[attr-defined]
     return run_one
+
+
+def tools(said: Said, folder: Path) -> None:
+    """The commands about the tools of a server that has changed one."""
+    doubles = Path(__file__).parents[1] / "doubles"
+    runtimes.put("user", sys.executable, "-I", "-S", str(doubles / "mcp_agent.py"))
+    folder.mkdir()
+    with Client("test") as client:
+        command = [sys.executable, "-I", "-S", str(doubles / "mcp_server.py")]
+        runtimes.bind(client, folder, "user", tools={"box": {"command": command}})
+    for description in ("one", "another"):
+        (folder / "tools.json").write_text(json.dumps([["echo", description]]))
+        said("open", str(folder), "-m", json.dumps([{"server": "box", "method": "tools/list"}]))
+    said("tools list", str(folder))
+    said("tools show", "box/echo", "-C", str(folder))
+    said("tools allow", "box", "-C", str(folder))
+    said("tools forget", "box", "-C", str(folder))
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
@@ -87,6 +106,7 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("usage", "--by", "day")
     said("restart", ident)
     said("stop", ident)
+    tools(said, home / "tooled")
     said("doctor", fails=None)  # it depends on the machine
     said("audit list", "-n", "3")
     said("audit verify")
@@ -96,6 +116,16 @@ def test_every_command_says_what_its_schema_says(said: Said, home: Path, monkeyp
     said("secrets check")
     said("secrets set", "nothing", fails=True)  # no value
     said("secrets forget", "nothing", fails=True)
+    own = packages.own(home / "own", "mine", "1.0")
+    said("runtime install", str(own))
+    said("runtime upgrade", "mine")
+    said("runtime list", "--all")
+    said("runtime info", "mine")
+    said("runtime pin", "mine")
+    said("runtime pin", "mine", "--off")
+    said("runtime rollback", "mine", fails=True)
+    said("runtime bundle", "mine", "--output", str(home / "mine.tar"))
+    said("runtime remove", "mine", "--yes")
     said("daemon start")
     said("daemon status")
     said("wait", "nobody", fails=True)

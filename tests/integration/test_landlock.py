@@ -116,7 +116,7 @@ def test_its_home_is_private_and_emptied(workspace: Path) -> None:
 def test_directories_of_its_own_stand_in_its_home(workspace: Path) -> None:
     state = workspace.parent / "state"
     state.mkdir()
-    shell(workspace, "echo kept > ~/.agent/file", mounts=(Mount(str(state), f"{HOME}/.agent", True),))
+    shell(workspace, "echo kept > ~/.config/agent/file", mounts=(Mount(str(state), f"{HOME}/.config/agent", True),))
     assert (state / "file").read_text() == "kept\n"
     refused = shell(
         workspace, "echo x > ~/.agent/file; cat ~/.agent/file", mounts=(Mount(str(state), f"{HOME}/.agent"),), ident="ll2"

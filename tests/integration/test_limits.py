@@ -14,8 +14,10 @@ import pytest
 
 from opagent import paths
 from opagent.client import Client
+from opagent.errors import Usage
 from opagent.model import ProcessId
 from opagent.process import weighing
+from opagent.process.profile import Limits
 from opagent.process.tree import Family, start_time
 from tests.doubles import runtimes
 from tests.doubles.daemons import kill
@@ -32,14 +34,14 @@ def hands(talk: Talk) -> Talk:
     return talk
 
 
-def bound(talk: Talk, level: str = "auto", **limits: Any) -> dict[str, Any]:
-    runtimes.bind(talk.client, talk.directory, "hands", limits=limits, sandbox={"level": level})
+def bound(talk: Talk, level: str = "", **limits: Any) -> dict[str, Any]:
+    runtimes.bind(talk.client, talk.directory, "hands", limits=limits, **({"sandbox": {"level": level}} if level else {}))
     return talk.create("hands")
 
 
-def recorded() -> list[dict[str, Any]]:
+def recorded(kind: str = "limit.hit") -> list[dict[str, Any]]:
     with sqlite3.connect(f"file:{paths.database()}?mode=ro", uri=True) as db:
-        return [json.loads(body) for (body,) in db.execute("select body from journal where kind = 'limit.hit' order by seq")]
+        return [json.loads(body) for (body,) in db.execute("select body from journal where kind = ? order by seq", (kind,))]
 
 
 def sentence(talk: Talk, conversation: dict[str, Any], turn: str) -> str:
@@ -99,6 +101,38 @@ def test_too_many_processes(hands: Talk, level: str) -> None:
         assert "Resource temporarily unavailable" in hands.answer(conversation, turn["id"])
 
 
+LISTEN = "import os, time, socket, subprocess, sys\nsockets = []\nfor _ in range({0}): sockets.append(socket.create_server(('127.0.0.1', 0)))\n"
+
+
+@pytest.mark.parametrize("level", ["auto", "off"])
+def test_too_many_ports(hands: Talk, level: str) -> None:
+    if level == "off":
+        (paths.config() / "config.yaml").write_text("version: 1\nsandbox: {level: off}\n")
+    conversation = bound(hands, ports=6)
+    few = (
+        LISTEN.format(3)
+        + "clients = [socket.create_connection(s.getsockname()) for s in sockets for _ in range(9)]\ntime.sleep(1)"
+    )
+    assert hands.say(conversation, f"{few}\nfor s in sockets + clients: s.close()")["state"] == "done"
+    assert recorded() == []
+    assert hands.client.request("process/list", {})["processes"][0]["level"] == ("off" if level == "off" else "strict")
+    turn = hands.say(
+        conversation, LISTEN.format(4) + f"subprocess.run([sys.executable, '-c', {LISTEN.format(4) + 'time.sleep(600)'!r}])"
+    )
+    assert (turn["state"], turn["reason"]) == ("interrupted", "ports")
+    assert f"it listened on 8 ports at once, and limits.ports allows 6 ({hands.directory}/.agent.yaml:" in sentence(
+        hands, conversation, turn["id"]
+    )
+    assert [(hit["limit"], hit["used"], hit["allowed"]) for hit in recorded()] == [("ports", 8, 6)]
+    assert hands.say(conversation, "print('here again')")["state"] == "done"
+
+
+def test_no_port_at_all(hands: Talk) -> None:
+    conversation = bound(hands, ports=0)
+    assert hands.say(conversation, "import socket; s = socket.socketpair(); import time; time.sleep(1)")["state"] == "done"
+    assert hands.say(conversation, LISTEN.format(1) + "time.sleep(600)")["reason"] == "ports"
+
+
 def test_a_home_without_a_size_of_its_own_is_looked_at(hands: Talk) -> None:
     conversation = bound(hands, "landlock", tmp="20M")
     script = "with open(os.environ['TMPDIR'] + '/big', 'wb') as file:\n    for _ in range(40): file.write(os.urandom(1 << 20))\ntime.sleep(600)"
@@ -117,28 +151,85 @@ def test_a_home_that_a_dead_daemon_left_is_gone_with_the_next(hands: Talk) -> No
     assert not paths.landlock_home("").exists()
 
 
-def test_too_much_growth_cancels_the_turn(hands: Talk) -> None:
+WRITE = "with open('big{0}', 'wb') as file:\n    for _ in range({1}): file.write(os.urandom(1 << 20))\n"
+
+
+def answer(talk: Talk, words: str) -> dict[str, Any]:
+    (question,) = until(talk.approvals)
+    said: dict[str, Any] = talk.client.request("approval/answer", {"approval": question["id"], "allow": True, "answer": words})
+    return said
+
+
+def test_too_much_growth_stops_the_turn_and_a_person_may_raise_it(hands: Talk) -> None:
     conversation = bound(hands, disk="50M")
-    write = "with open('big{0}', 'wb') as file:\n    for _ in range({1}): file.write(os.urandom(1 << 20))\n"
-    small = hands.say(conversation, HOG + write.format(1, 10))
+    small = hands.say(conversation, HOG + WRITE.format(1, 10))
     assert small["state"] == "done"
     # hands does not heed a cancel: it has its time, or is ended for much more
-    turn = hands.say(conversation, HOG + write.format(2, 100) + "time.sleep(600)")
-    assert turn["reason"] == "disk"
-    assert turn["state"] in ("cancelled", "interrupted")
-    assert "the directory grew by" in sentence(hands, conversation, turn["id"])
+    turn = hands.say(conversation, HOG + WRITE.format(2, 100) + "time.sleep(600)")
+    assert (turn["state"], turn["reason"]) == ("cancelled", "disk")
+    said = sentence(hands, conversation, turn["id"])
+    assert "The directory grew by" in said and f"limits.disk allows 50M ({hands.directory}/.agent.yaml:" in said
     assert {hit["limit"] for hit in recorded()} == {"disk"}
-    (hands.directory / "big2").unlink()
+    (question,) = until(hands.approvals)
+    assert [option["id"] for option in question["options"]] == ["raise", "double", "stop"]
+    assert question["id"] in hands.file(conversation, f"/{turn['id']} cancelled")
+    row = hands.client.request("process/list", {})["processes"][0]
+    assert (row["state"], row["waiting_for"]) == ("waiting", [question["id"]])
+    refused = hands.say(conversation, "print('not sent')")
+    assert (refused["state"], refused["reason"]) == ("cancelled", "disk") and len(hands.approvals()) == 1
+    with pytest.raises(Usage, match="no answer"):
+        answer(hands, "a bit")
+    answer(hands, "double")
+    again = until(lambda: [each for each in hands.show(conversation)["turns"] if each["text"] == "Go on."])[0]
+    assert hands.ended(conversation, again["id"])["state"] == "done"
+    (raised,) = recorded("limit.raise")
+    assert raised["added"] == raised["used"] - (50 << 20) + (50 << 20) and raised["approval"] == question["id"]
+    assert hands.say(conversation, HOG + WRITE.format(3, 10))["state"] == "done"
+
+
+def test_what_is_removed_is_room_again(hands: Talk) -> None:
+    conversation = bound(hands, disk="20M")
+    assert hands.say(conversation, HOG + WRITE.format(1, 100) + "time.sleep(600)")["reason"] == "disk"
+    assert hands.approvals()
     (hands.directory / "big1").unlink()
     until(lambda: hands.say(conversation, "print('room')")["state"] == "done")
+    assert not hands.approvals(), "the conversation went on"
+
+
+def test_the_question_outlives_the_daemon_and_a_size_can_be_answered(hands: Talk) -> None:
+    conversation = bound(hands, disk="20M")
+    assert hands.say(conversation, HOG + WRITE.format(1, 30) + "time.sleep(600)")["reason"] == "disk"
+    kill(hands.client.request("daemon/status", {})["pid"])
+    with Client("test") as client:
+        talk = Talk(client, hands.directory)
+        client.request("workspace/open", {"path": str(hands.directory), "environment": dict(os.environ)})
+        answer(talk, "raise 1G")
+        again = until(lambda: [each for each in talk.show(conversation)["turns"] if each["text"] == "Go on."])[0]
+        assert talk.ended(conversation, again["id"])["state"] == "done"
+        assert talk.say(conversation, HOG + WRITE.format(2, 60))["state"] == "done"
+        assert [each["added"] for each in recorded("limit.raise")] == [1 << 30]
+
+
+def test_nobody_raises_what_the_machine_sets(hands: Talk, home: Path) -> None:
+    policy = home.parent / "no-policy.yaml"
+    policy.write_text("limits: {disk: 20M}\n")
+    policy.chmod(0o644)
+    conversation = bound(hands)
+    assert hands.say(conversation, HOG + WRITE.format(1, 40) + "time.sleep(600)")["reason"] == "disk"
+    assert [option["id"] for option in hands.approvals()[0]["options"]] == ["stop"]
+    with pytest.raises(Usage):
+        answer(hands, "raise 1G")
+    answer(hands, "stop")
+    assert not hands.approvals()
+    assert hands.say(conversation, "print('on')")["reason"] == "disk"
 
 
 def test_the_weight_of_a_tree_that_is_gone() -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
         start = start_time(child.pid) or 0
         family, another = (Family(ProcessId("x1"), child.pid, when) for when in (start, start + 1))
-        assert weighing.weigh({family: 0})[family.id].processes == 1
-        assert weighing.weigh({another: 0}) == {}
+        assert weighing.weigh({family: Limits()})[family.id].processes == 1
+        assert weighing.weigh({another: Limits()}) == {}
         child.kill()
         child.wait()
-    assert weighing.weigh({family: 0}) == {}
+    assert weighing.weigh({family: Limits()}) == {}

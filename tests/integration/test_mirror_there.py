@@ -84,6 +84,7 @@ def test_a_mirror_is_ended_by_a_command(there: Sshd, home: Path) -> None:
     other = ("open", f"there:{there.home}/plans", "--mirror", str(folder), "-m", "about plans")
     refused = run(*other)
     assert refused.returncode == 1 and f"opagent host unmirror {folder}" in refused.stderr, refused
+    assert not (there.home / "plans/conversations").exists(), "nothing was said there"
     done = run("host", "unmirror", str(folder))
     assert done.returncode == 0 and "its files stay" in done.stderr and "never reached" not in done.stderr, done
     near.write_text(text.replace("- [ ] **Send**", "typed after it\n\n/send\n\n- [ ] **Send**"))

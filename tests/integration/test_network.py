@@ -274,7 +274,7 @@ def test_the_usage_of_an_answer_is_read_as_it_passes(home: Path, streamed: bool)
     )  # fmt: skip
 
     def answer(handler: Any, _: bytes) -> None:
-        handler.stream(*events) if streamed else handler.say(whole, "application/json")
+        handler.stream(events) if streamed else handler.say(whole, "application/json")
 
     with webserver.running(answer) as web, proxied.running(home.parent) as proxy:
         usage = ["usage.input_tokens", "usage.output_tokens"]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opagent import paths
-from opagent.process import probe, tree
+from opagent.process import limits, probe, tree
+from opagent.process.box import Pipes
+from opagent.process.profile import Limits, Profile
+from opagent.process.sandbox import Bwrap
 from tests.doubles import runtimes
 from tests.doubles.patience import until
 from tests.integration.conftest import Talk
@@ -26,9 +31,11 @@ SHELL = "import subprocess as s\nd = s.run({!r}, shell=True, stdout=s.PIPE, stde
 class Hands:
     """An agent that runs what it is told, in a bound directory."""
 
-    def __init__(self, talk: Talk, **binding: Any) -> None:
+    def __init__(
+        self, talk: Talk, *, state: Sequence[str] = (".cache/hands",), from_home: Sequence[str] = (), **binding: Any
+    ) -> None:
         self.talk = talk
-        runtimes.put("hands", sys.executable, "-I", "-S", str(HANDS), state=[".cache/hands"])
+        runtimes.put("hands", sys.executable, "-I", "-S", str(HANDS), state=list(state), from_home=list(from_home))
         runtimes.bind(talk.client, talk.directory, "hands", **binding)
         self.conversation = talk.create("hands")
 
@@ -84,6 +91,90 @@ def test_what_it_keeps_of_its_home_outlives_it(talk: Talk, notes: Path) -> None:
     hands.shell("echo kept > ~/.cache/hands/x; echo lost > ~/y")
     talk.client.request("process/stop", {"process": hands.conversation["id"]})
     assert hands.shell("cat ~/.cache/hands/x; ls ~/y").startswith("kept\nls:")
+
+
+def test_what_it_keeps_cannot_be_turned_into_something_of_the_person(talk: Talk, notes: Path, home: Path) -> None:
+    mine = home / ".cache/hands"
+    mine.mkdir(mode=0o700, parents=True)
+    put(mine, settings="mine")
+    hands = Hands(talk)
+    hands.shell(f"cd $OPAGENT_STATE && rm -rf home; ln -s {home} home; cd ~/.cache && rm -rf hands; ln -s {home} hands")
+    talk.client.request("process/stop", {"process": hands.conversation["id"]})
+    hands.shell("echo evil > ~/.cache/hands/settings; echo evil > $OPAGENT_STATE/home/.cache/hands/settings")
+    assert (mine / "settings").read_text() == "mine"
+
+
+def test_it_has_a_copy_of_what_it_signs_in_with(talk: Talk, notes: Path, home: Path) -> None:
+    put(home, **{".cache__hands__auth": "token", ".cache__hands__sessions__1": "another directory's", ".ssh__id": "key"})
+    hands = Hands(talk, from_home=[".cache/hands/auth"])
+    assert hands.shell("ls -A ~/.cache/hands; cat ~/.cache/hands/auth") == "auth\ntoken0"
+    assert "~/.cache/hands/auth" in hands.notes() and "token" not in hands.notes()
+    shown = talk.client.request("binding/explain", {"path": str(notes), "environment": dict(os.environ)})["sandbox"]
+    assert shown["copies"] == [".cache/hands/auth"]
+    hands.shell("echo changed > ~/.cache/hands/auth")
+    assert (home / ".cache/hands/auth").read_text() == "token"
+    talk.client.request("process/stop", {"process": hands.conversation["id"]})
+    assert hands.shell("cat ~/.cache/hands/auth") == "changed\n0" and not hands.notes()
+
+
+def test_what_a_package_of_others_names_is_not_copied(talk: Talk, notes: Path, home: Path) -> None:
+    put(home, **{".cache__hands__auth": "token", ".config__gh__hosts.yml": "token"})
+    hands = Hands(talk, state=[".cache/hands", ".config"], from_home=[".cache/hands/auth", ".config/gh", ".config"])
+    assert hands.shell("ls -A ~/.cache/hands ~/.config").split() == [
+        "/home/agent/.cache/hands:",
+        "auth",
+        "/home/agent/.config:",
+        "0",
+    ]
+    talk.client.request("process/stop", {"process": hands.conversation["id"]})
+    paths.runtime_directories()[1].parent.mkdir(parents=True, exist_ok=True)
+    paths.runtime_directories()[0].rename(paths.runtime_directories()[1])
+    for kept in paths.state().glob("agents/*.home"):
+        shutil.rmtree(kept)
+    assert hands.shell("ls -A ~/.cache/hands") == "0"
+
+
+def test_its_limits_are_those_of_the_binding_and_cannot_be_raised(talk: Talk, notes: Path) -> None:
+    hands = Hands(talk, limits={"processes": 40, "memory": "1G", "file": "8M", "files": 100})
+    said = hands.python(
+        "import resource, json\n"
+        "kinds = [resource.RLIMIT_NPROC, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_CORE]\n"
+        "print(json.dumps([resource.getrlimit(kind) for kind in kinds]))\n"
+        "for kind in kinds:\n"
+        "    try:\n        resource.setrlimit(kind, (10**10, 10**10)); print('RAISED')\n"
+        "    except (OSError, ValueError): pass"
+    )
+    assert json.loads(said) == [[40, 40], [1 << 30, 1 << 30], [8 << 20, 8 << 20], [100, 100], [0, 0]]
+
+
+def test_it_has_no_descriptor_of_ours_and_small_files_of_the_system(talk: Talk, notes: Path) -> None:
+    hands = Hands(talk)
+    fds = hands.python(
+        "import os\nprint(*sorted(fd for fd in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{fd}')))"
+    )
+    assert set(fds.split()) <= {"0", "1", "2"}
+    said = hands.shell("cat /etc/passwd /etc/group | sha256sum; umask; echo x >> /etc/passwd; rm /etc/hosts")
+    digest, umask, *_ = said.splitlines()
+    ours = hashlib.sha256(Path("/etc/passwd").read_bytes() + Path("/etc/group").read_bytes()).hexdigest()
+    assert digest.split()[0] == ours and umask == "0077"
+    assert said.count("Read-only file system") == 2
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_without_the_first_options_nothing_is_started(home: Path, monkeypatch: pytest.MonkeyPatch, nested: bool) -> None:
+    """As when the daemon dies before it has set the limits."""
+
+    def died(pid: int, held: Limits) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(limits, "put", died)
+    said, null = os.memfd_create("said"), os.open(os.devnull, os.O_RDWR)
+    env = {"PATH": "/usr/bin:/bin", "OPAGENT_TEST_ID": os.environ["OPAGENT_TEST_ID"]}
+    started = Bwrap(Profile(str(home), nested=nested)).start(("/usr/bin/touch", "x"), env, str(home), Pipes(null, null, said))
+    assert started.popen.wait() and not (home / "x").exists()
+    assert os.pread(said, 4096, 0).startswith(b"bwrap: ")
+    for fd in (said, null, started.status):
+        os.close(fd)
 
 
 @pytest.mark.parametrize(

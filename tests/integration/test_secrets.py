@@ -122,9 +122,11 @@ def test_the_proxy_is_there_again_after_it_was_killed(model: Server, talk: Talk,
 
 
 def proxies() -> list[int]:
-    return [
-        each.pid for each in psutil.process_iter(["cmdline"]) if "opagent.process.network" in " ".join(each.info["cmdline"] or ())
+    """Of this test: on the machine there may be others."""
+    found = [
+        each for each in psutil.process_iter(["cmdline"]) if "opagent.process.network" in " ".join(each.info["cmdline"] or ())
     ]
+    return [each.pid for each in found if each.environ().get("HOME") == os.environ["HOME"]]
 
 
 def test_where_no_address_can_be_given_the_agent_holds_the_secret(

@@ -27,6 +27,11 @@ from tests.doubles.patience import PATIENCE
 DOUBLES = str(Path(__file__).parent.parent / "doubles" / "processes.py")
 
 
+def name(number: int) -> str:
+    """Of a process; another test run on this machine has other ones, and sweeps its own."""
+    return f"x{number}-{os.getpid()}"
+
+
 @pytest.fixture(autouse=True)
 def subreaper() -> Iterator[None]:
     """This process is the heir of orphans while a test runs, like the daemon."""
@@ -38,7 +43,7 @@ def subreaper() -> Iterator[None]:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Callable[..., Launch]:
-    def make(*words: str, ident: str = "x1", **changes: Any) -> Launch:
+    def make(*words: str, ident: str = name(1), **changes: Any) -> Launch:
         environment = {"PATH": os.environ["PATH"], "OPAGENT_TEST_ID": os.environ["OPAGENT_TEST_ID"]}
         values = {"cwd": str(tmp_path), "env": environment, "log": tmp_path / "logs" / f"{ident}.log"} | changes
         argv = values.pop("argv", (sys.executable, "-I", "-S", DOUBLES, *words))
@@ -360,7 +365,7 @@ def test_a_hundred_megabytes_of_stderr(launch: Make, tmp_path: Path) -> None:
     assert len(report.stderr_tail) == pipes.TAIL_LIMIT
     assert report.stderr_tail.endswith("x\nthe end\n")
     logs = sorted((tmp_path / "logs").iterdir())
-    assert [path.name for path in logs] == ["x1.log", "x1.log.1"]
+    assert [path.name for path in logs] == [name(1) + ".log", name(1) + ".log.1"]
     assert all(path.stat().st_size <= pipes.LOG_LIMIT for path in logs)
     assert logs[0].read_bytes().endswith(b"the end\n")
     assert {path.stat().st_mode & 0o777 for path in logs} == {0o600}
@@ -440,7 +445,7 @@ def test_a_daemonised_child_goes_and_the_neighbour_stays(launch: Make, how: str)
     """Double fork, own session, no descriptor left, `bare`: no environment either. Two agents do it at the same time."""
 
     async def body() -> None:
-        first, second = [await Process.start(launch("daemonise", how, ident=ident)) for ident in ("x1", "x2")]
+        first, second = [await Process.start(launch("daemonise", how, ident=ident)) for ident in (name(1), name(2))]
         left, other = int(await line(first)), int(await line(second))
         assert not gone(left)
         await first.stop()
@@ -509,7 +514,7 @@ def test_fifty_at_once(launch: Make) -> None:
 
 def test_leftovers_of_an_earlier_daemon(launch: Make) -> None:
     async def body() -> None:
-        process = await Process.start(launch("daemonise", "plain", ident="x9"))
+        process = await Process.start(launch("daemonise", "plain", ident=name(9)))
         left = int(await line(process))
         assert not await tree.kill_leftover(process.pid, process.start_time, "another boot")
         assert not await tree.kill_leftover(process.pid, process.start_time - 1, tree.boot_id())
@@ -524,9 +529,9 @@ def test_leftovers_of_an_earlier_daemon(launch: Make) -> None:
 
 def test_a_sweep_by_markers(launch: Make) -> None:
     async def body() -> None:
-        processes = [await Process.start(launch("daemonise", "plain", ident=ident)) for ident in ("x1", "x2", "x3")]
+        processes = [await Process.start(launch("daemonise", "plain", ident=ident)) for ident in (name(1), name(2), name(3))]
         lefts = [int(await line(process)) for process in processes]
-        assert await tree.sweep({"x1", "x2"}) == 0
+        assert await tree.sweep({name(1), name(2)}) == 0
         assert [gone(left) for left in lefts] == [True, True, False]
         assert await tree.sweep(()) == 0
         await asyncio.gather(*(process.stop() for process in processes))
@@ -539,11 +544,11 @@ def test_a_sweep_while_programs_are_replaced(tmp_path: Path) -> None:
     """In the middle of an exec a process shows no environment."""
     again = tmp_path / "again"
     again.write_text('exec /bin/sh "$0"\n')
-    environment = {**os.environ, tree.MARKER: "x8"}
+    environment = {**os.environ, tree.MARKER: name(8)}
     for _ in range(40):
         with subprocess.Popen(["/bin/sh", str(again)], env=environment) as process:
             try:
-                assert asyncio.run(tree.sweep({"x8"})) == 0
+                assert asyncio.run(tree.sweep({name(8)})) == 0
                 assert process.wait(1) == -signal.SIGKILL
             finally:
                 process.kill()
@@ -552,7 +557,7 @@ def test_a_sweep_while_programs_are_replaced(tmp_path: Path) -> None:
 def test_a_marker_of_our_own_does_not_end_us(launch: Make) -> None:
     """A test or a daemon that itself runs below an agent carries that agent's marker."""
     code = "import asyncio, sys; from opagent.process import tree; asyncio.run(tree.sweep({'x7'})); print('alive', flush=True)"
-    environment = dict(os.environ) | {"OPAGENT_PROCESS": "x7"}
+    environment = dict(os.environ) | {"OPAGENT_PROCESS": name(7)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout == "alive\n", done.stderr
 
@@ -647,7 +652,7 @@ def figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("figures")
 def test_the_table_counts_whole_trees(launch: Make) -> None:
     async def body() -> None:
-        one, many = await Process.start(launch("echo")), await Process.start(launch("children", "5", ident="x2"))
+        one, many = await Process.start(launch("echo")), await Process.start(launch("children", "5", ident=name(2)))
         await line(many)
         await one.send(b"x\n")
         await line(one)

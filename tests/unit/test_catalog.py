@@ -129,6 +129,8 @@ tried: {version: "1.20", date: 2026-11-20, how: by hand}
         ("name: mine\ncommand: [./run]\n", "F:2:11: command.0: a program with / must begin with / or {package}"),
         ("name: mine\ncommand: [bin/run]\n", "F:2:11: command.0: a program with /"),
         ("name: mine\ncomand: [x]\ncommand: [x]\n", "F:2:1: comand: unknown key; did you mean command?"),
+        ("name: mine\ncommand: [x]\nstate: [.a]\nfrom_home: [.a/b, .ab]\n", "F:4:19: from_home.1: what is copied must be kept"),
+        ("name: mine\ncommand: [x]\nstate: [.a]\nfrom_home: [.a/../.ssh]\n", "F:4:13: from_home.0: expected a relative path"),
         ("name: mine\ncommand: [x]\nenv: {PATH: .}\n", "F:3:7: env.PATH: not allowed here"),
         ("name: mine\ncommand: [x]\nenv: {OPAGENT_PROCESS: x}\n", "F:3:7: env.OPAGENT_PROCESS: not allowed here"),
         ("name: mine\ncommand: [x]\npass_env: [OPAGENT_RUN_DIR]\n", "F:3:12: pass_env.0: expected the name of a variable"),
@@ -212,7 +214,7 @@ def test_a_program_is_found_on_path_outside_every_workspace(tmp_path: Path) -> N
     with pytest.raises(RuntimeNotInstalled) as caught:
         catalog.installed(runtime, str(inside.parent), (str(tmp_path / "ws"),), "")
     assert "lies in the workspace" in caught.value.why
-    assert caught.value.hint == "npm install --global prog@1.0.0"
+    assert caught.value.hint == "opagent runtime install mine"
     assert caught.value.exit == 4
 
 
@@ -260,7 +262,7 @@ def test_a_package_that_lacks_its_files_tells_how_to_get_them(tmp_path: Path) ->
     with pytest.raises(RuntimeNotInstalled) as caught:
         catalog.installed(runtime, str(tmp_path), (), "")
     assert "node_modules" in caught.value.why
-    assert "npm ci --ignore-scripts --prefix" in caught.value.hint
+    assert caught.value.hint == "opagent runtime install echo-node"
     needy = spec("name: mine\ncommand: [node]\nneeds: {programs: [helper]}\n")
     with pytest.raises(RuntimeNotInstalled) as caught:
         catalog.installed(needy, str(tmp_path), (), "")

@@ -46,6 +46,11 @@ class Talk:
         self.file = content
         return merged
 
+    def restart(self) -> None:
+        """Another daemon, which has the file and what the log says of its last version."""
+        self.memory = Memory.of(self.file, TAG, "alice")
+        self.memory.restore(self.log)
+
     def send(self, number: int = 0) -> bytes:
         """What the draft says, as a message with an open reply."""
         raw = self.memory.draft()
@@ -605,6 +610,36 @@ def test_the_log_has_the_reply_as_it_stands_when_two_editors_wrote_into_it() -> 
     merged = made.save(stale.replace(b"Answer 0", b"two\nAnswer 0"))
     (fact,) = [fact for fact in merged.facts if fact.what == "reply_edited"]
     assert b"one\n" in fact.body and b"two\n" in fact.body and fact.body in merged.content
+
+
+def test_who_has_loaded_the_version_with_both_may_change_a_line_that_was_saved_over() -> None:
+    made = talk(1)
+    between = made.file
+    merge(made.memory, between.replace(BOX, b"* not sent yet  \n\n" + BOX), displaced=between)
+    both = made.write()
+    made.restart()
+    merged = made.save(both.replace(b"* not sent yet  ", b"- not sent yet"))
+    assert merged.content.count(b"not sent yet") == 1 and b"- not sent yet\n" in merged.content
+
+
+def test_a_formatter_may_choose_another_bullet_in_a_line_that_no_version_of_ours_had_yet() -> None:
+    made = talk(1)
+    between = made.file
+    save = between.replace(BOX, b"* not sent yet  \n\n" + BOX)
+    merge(made.memory, save, displaced=between)
+    made.write()
+    merged = made.save(save.replace(b"* not sent yet  ", b"- not sent yet"))
+    assert merged.content.count(b"not sent yet") == 1
+
+
+def test_who_has_loaded_the_version_in_between_may_not() -> None:
+    made = talk(1)
+    between = made.file
+    merge(made.memory, between.replace(BOX, b"of one\n\n" + BOX), displaced=between)
+    made.write()
+    made.restart()
+    merged = made.save(between.replace(BOX, b"of another\n\n" + BOX))
+    assert b"of one\n" in merged.content and b"of another\n" in merged.content
 
 
 def test_a_line_in_a_reply_of_a_save_that_nobody_merged_is_kept() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from librarian.answer import HELLO, answer
+from librarian.asking import ask
 from librarian.contents import contents
 from librarian.finding import find
 from librarian.index import IndexFailed
@@ -31,6 +32,7 @@ COMMANDS = (
     Command("find", "WORDS", "The lines that hold words, with file and line", find),
     Command("toc", "[FILE or DIRECTORY]", "The headings, with file and line", contents),
     Command("links", "[FILE or DIRECTORY]", "Relative links and anchors that lead nowhere", check_links),
+    Command("ask", "AGENT WORDS", "Has another agent of this directory look, for example a proofreader", ask),
     Command("index", "[FILE]", "Write a table of contents into a file (INDEX.md), after asking", write_index),
 )
 
