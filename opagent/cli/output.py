@@ -177,8 +177,8 @@ class Output:
         return getpass.getpass(clean(question))
 
     def status(self, text: str) -> None:
-        """One line on stderr that the next one takes the place of; empty: it is wiped. For a terminal."""
-        if not self._style.quiet:
+        """One line on stderr that the next one takes the place of; empty: it is wiped. Nothing where that is no terminal."""
+        if not self._style.quiet and sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{clean(text)}")
             sys.stderr.flush()
 

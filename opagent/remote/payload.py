@@ -33,6 +33,7 @@ PACKAGES = {  # import name -> distribution
 }
 FORMS = ("xz", "gz", "tar")  # best first
 _CACHE_LIMIT = 16 * 2**20
+_LATER = ("opagent/_bundled/", "opagent/remote/", "licenses/")  # a daemon that starts needs none of them at once
 _LEFT_OUT = ("_bundled", "cli")  # of our package: the first comes by its own name, nobody there is at a terminal
 
 # The root of the archive, so that `python -I -S DIRECTORY -m MODULE` runs a module of it and of the standard library alone.
@@ -85,15 +86,24 @@ def payload() -> Payload:
 
 
 def pack(contents: dict[str, bytes]) -> Payload:
-    """The archive of these files, by name; the entry is added."""
+    """The archive of these files; the entry is added.
+
+    In the order in which a daemon needs them: they are compiled there while the rest is on its way.
+    """
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, data in sorted({**contents, "__main__.py": ENTRY.encode()}.items()):
+        everything = {**contents, "__main__.py": ENTRY.encode()}
+        for name in sorted(everything, key=_when):
+            data = everything[name]
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = len(data), 0o644, 0
             archive.addfile(member, io.BytesIO(data))
     digest = hashlib.sha256(raw.getvalue()).hexdigest()
     return Payload(lzma.compress(raw.getvalue(), preset=6), digest)
+
+
+def _when(name: str) -> tuple[bool, bool, str]:
+    return name.startswith(_LATER), not name.startswith("opagent/"), name
 
 
 def _sources() -> Iterator[tuple[str, Path]]:
