@@ -35,7 +35,7 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "daemon/stop": ("when?: now|idle", "stopping (the reply comes before the end; idle: nothing runs, waits or is asked)"),
     "daemon/doctor": ("", "checks: [{name, ok: true|false|null, sentence, hint?}]"),
-    "runtime/run": ("words: [text] (of `opagent runtime`; asks nobody)", "status, stdout, stderr"),
+    "runtime/run": ("command: list|info|install|upgrade|rollback|pin|remove|bundle, given (its options)", "result, told: [text]"),
     "workspace/open": (
         "path, agent?, environment?",
         "workspace, focus?, agent, role, runtime, argv, conversations, trust, level, enforcement, notices: [text]",
@@ -165,6 +165,7 @@ METHODS: dict[str, tuple[str, str]] = {
         "rows, purged, head (SEQ:LINK), heads (the chain's own), compared, sealed, broken (null: whole), row (the bad one), host",
     ),
     "audit/head": ("seq?", "host, seq, link (of the last row), at_seq (the link of the row asked for; null: there is none)"),
+    "audit/backup": ("path (of a file that is not there; on that machine)", "path, size (bytes), host"),
     "audit/purge": ("conversation, before? (a time, UTC)", "conversation, path, purged (rows)"),
     "approval/list": ("all?, conversation?, hosts? (of connected machines too)", "approvals (with hosts: each with host|null)"),
     "approval/find": ("approval (or its beginning)", "hosts: [name] (connected ones where it waits)"),

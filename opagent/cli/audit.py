@@ -1,4 +1,4 @@
-"""`opagent audit list|verify|export|purge`: the record of what was done, granted and decided, and whether it is whole."""
+"""`opagent audit list|verify|export|backup|purge`: the record of what was done, granted and decided, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -131,6 +131,21 @@ def export(app: App, after: int) -> None:
     """Write every record as it is stored, one JSON object a line."""
     for row in _all(app, after):
         app.out.item(row)
+
+
+@audit.command("backup", example="opagent audit backup ~/opagent.db", exits=(0, 1, 2))
+@click.argument("file", metavar="FILE")
+@pass_app
+def backup(app: App, file: str) -> None:
+    """Copy the database as it is at this moment, while everything goes on. FILE must not be there.
+
+    With --host it is a file of that machine. Contents above 256 KiB lie beside the database, in cas/: copy that, too.
+    """
+    found = app.ask("audit/backup", path=app.path(file))
+    if app.out.json:
+        app.out.result(found)
+    else:
+        app.out.data(f"{home_short(found['path'])}   {found['size']:,} bytes")
 
 
 def _all(app: App, after: int) -> Iterator[dict[str, Any]]:

@@ -176,6 +176,7 @@ def _sandbox(app: App, sandbox: Mapping[str, Any]) -> Iterator[str]:
         "keeps": [_mount(each) for each in mounts if each["writable"]],
         "copies": [f"~/{name}" for name in sandbox.get("copies", [])],
         "protected": sandbox.get("protected", []),
+        "fixed": sandbox.get("fixed", []),
         "hidden": sandbox.get("hidden", []),
         "writable": sandbox.get("writable", []),
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,21 +36,41 @@ def _items(names: object, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]  # type: ignore[attr-defined]
 
 
-def there(app: App, *words: str, **flags: object) -> int | None:
-    """Where the command is about another machine: done there, and its exit status. None: it is to be done here.
+class Here:
+    """The desk of the person at this command."""
 
-    `flags` are options by name: true ones and texts are passed on.
-    """
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.env: Mapping[str, str] = dict(os.environ)
+        self.timeout = app.settings.timeout or 3600.0
+
+    def tell(self, text: str) -> None:
+        self._app.out.talk(text)
+
+    def progress(self, text: str) -> None:
+        """A line that the next one takes the place of; in a log it is a line."""
+        if sys.stderr.isatty():
+            self._app.out.status(text)
+        elif text:
+            self._app.out.talk(text)
+
+    def agrees(self, question: str) -> bool | None:
+        if not self._app.settings.yes and not self._app.interactive:
+            return None
+        *lines, last = question.split("\n")
+        self._app.out.talk("\n".join(lines))
+        return self._app.confirm(last)
+
+
+def act(app: App, command: str, **given: object) -> dict[str, Any]:
+    """A command about runtimes, done here or on the machine that it is about. Raises OpAgentError."""
+    from opagent.daemon import runtimework
+
+    said = {name: value for name, value in given.items() if value}
     if app.here:
-        return None
-    options = {f"--{name.replace('_', '-').strip('-')}": value for name, value in flags.items() if value}
-    said = [option if value is True else f"{option}={value}" for option, value in options.items()]
-    settings = app.settings
-    same = {"--json": app.out.json, "--yes": settings.yes, "--quiet": settings.style.quiet}
-    said += [option for option, on in same.items() if on]
-    answer = app.client.request("runtime/run", {"words": [*words, *said]}, settings.timeout or FOREVER)
-    ours, theirs = "opagent runtime ", f"{app.typed('opagent runtime')} "
-    app.out.raw(str(answer["stdout"]).replace(ours, theirs))
-    for line in str(answer["stderr"]).replace(ours, theirs).splitlines():
-        app.out.talk(line)
-    return int(answer["status"])
+        return runtimework.ACTS[command](said, Here(app))
+    said |= {"yes": True} if app.settings.yes else {}
+    answer = app.client.request("runtime/run", {"command": command, "given": said}, app.settings.timeout or FOREVER)
+    for line in answer["told"]:
+        app.out.talk(str(line))
+    return dict(answer["result"])

@@ -41,7 +41,7 @@ THINGS = {
     "note": "path: str, directory: str, size: int",
     "runtime": "name: str, version: str, state: str, others: [str], pin: str, source: str, about: str",
     "installed": "name: str, version: str, active: str, before: str, digest: str, origin: str, package: str, scripts: [str], "
-                 "skipped: [str], confined: str",
+                 "skipped: [str], confined: str, node: str, packages: int, bytes: int",
     "counts": "name: str, version: str, pin: str, before: [str], versions: [str]",
     "secret": "name: str, from: str, state: str, ok?: bool",
     "said": "id: str, role: str, author: str, at: str, text: str",
@@ -98,7 +98,8 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "host unmirror": ("closed: bool, waiting: [str]",),
     "runtime list": ("runtimes: [runtime]",),
     "runtime info": ("name: str, title: str, about: str, version: str, source: str, package: str, command: [str], pin: str, "
-                     "before: [str], versions: [object], env: object, signin: str, lock?: object, problem?: str",),
+                     "before: [str], versions: [object], env: object, signin: str, installs: bool, "
+                     "seen?: object, lock?: object, problem?: str",),
     "runtime new": ("folder: str, files: [str], next: str",),
     "runtime probe": ("runtime: str, version: str, digest: str, program: str, at: str, level: str, agent: str, "
                       "protocol: int|null, ready_ms: int|null, asks: bool|null, keeps_to_no: bool|null, "
@@ -125,6 +126,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
                      "sealed: bool, host: str",),
     "audit export": ("seq: int, conversation: str|null, n: int|null, kind: str, ref: int|null, head: str, body: str|null, "
                      "sum: str, link: str",),
+    "audit backup": ("path: str, size: int, host: str",),
     "audit purge": ("conversation: str, path: str, purged: int",),
     "usage": ("usage: [used], hosts?: [asked]",),
     "budget": ("workspace: str, per: str, limits: [limit]",),

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from opagent import paths
-from opagent.daemon import census, ownwill
+from opagent.daemon import ownwill
 from opagent.policy import reach
 from opagent.process import privategit
 from opagent.process.sandbox import Bwrap
@@ -23,6 +23,7 @@ from opagent.process.sandbox import Bwrap
 if TYPE_CHECKING:
     from opagent.daemon.agent import Agent
     from opagent.daemon.conversation import Conversation
+    from opagent.watch.inventory import Inventory
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ async def after(c: Conversation) -> None:
             agent.git = await asyncio.to_thread(privategit.give_back, agent.git)
         except (privategit.NotGivenBack, OSError) as error:
             await c.note(f"git: {error}", {"severity": "warning"})
-    for sentence in await asyncio.to_thread(_new, c, agent):
+    found = await c.aftermath.look()
+    for sentence in await asyncio.to_thread(_new, c, agent, found):
         await c.note(sentence, {"severity": "warning"})
     look(agent)
 
@@ -84,11 +86,10 @@ def forget(agent: Agent) -> None:
         shutil.rmtree(agent.git.folder, ignore_errors=True)
 
 
-def _new(c: Conversation, agent: Agent) -> list[str]:
-    found = census.take(c.workspace.path, links=False)
+def _new(c: Conversation, agent: Agent, found: Inventory) -> list[str]:
     names = reach.floor_basenames(c.workspace.binding.capabilities) - {paths.WORK}
-    changed = ownwill.changed(c.workspace.path, found.tree, names, agent.began)
-    scripts = ownwill.scripts(c.workspace.path, found.tree)
+    changed = ownwill.changed(c.workspace.path, found.entries, names, agent.began)
+    scripts = ownwill.scripts(c.workspace.path, found.entries)
     changed += [name for name, digest in scripts.items() if agent.scripts.get(name, "") != digest]
     agent.scripts = scripts
     said = []

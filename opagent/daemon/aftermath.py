@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from opagent import paths
 from opagent.daemon.effects import Act
+from opagent.process.pins import beneath
 from opagent.store.events import AuditKind
 from opagent.watch import inventory
 from opagent.watch.inventory import Change, Inventory
 
 if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
-    from opagent.model import Turn
+    from opagent.model import Turn, TurnId
 
 ALONE = 100  # changes of a turn with a row each; more share one, whose content lists them
 LISTED = 5000
@@ -46,12 +47,17 @@ class Aftermath:
     def __init__(self, conversation: Conversation) -> None:
         self._c = conversation
         self._before: asyncio.Task[Inventory] | None = None
+        self._of: TurnId | None = None  # the turn it was looked at for
+        self._after: Inventory | None = None
         self._found: tuple[Told, Acts] = (Told(()), ())  # of the last turn: its end may be written a second time
         self._digests: dict[str, tuple[inventory.Entry, str]] = {}  # what a file that changed before became
         self.written: dict[str, str] = {}  # path -> digest, of what went through us in this turn
 
-    def begin(self) -> None:
-        """Look at the workspace; in a thread, beside the work that begins the turn."""
+    def begin(self, turn: TurnId) -> None:
+        """Look at the workspace; in a thread, beside the work that begins the turn, or starts an agent for it."""
+        if self._before is not None and self._of == turn:
+            return
+        self._of, self._after = turn, None
         self.written.clear()
         self._found = (Told(()), ())
         self._before = asyncio.create_task(asyncio.to_thread(self._take), name=f"inventory-{self._c.record.id}")
@@ -61,11 +67,18 @@ class Aftermath:
         if self._before is not None:
             await asyncio.wait({self._before})
 
+    async def look(self) -> Inventory:
+        """What stands there now that the turn is over, looked at once."""
+        if self._after is None:
+            self._after = await asyncio.to_thread(self._take)
+        return self._after
+
     async def end(self, turn: Turn) -> tuple[Told, Acts]:
         """What differs, and the acts to record: each with the paths it is about."""
         before, self._before = self._before, None
         if before is not None:
-            self._found = await asyncio.to_thread(self._compared, await before, turn)
+            self._found = await asyncio.to_thread(self._compared, await before, await self.look(), turn)
+            self._after = None
         return self._found
 
     def record(self, db: Any, acts: Acts) -> None:
@@ -74,13 +87,9 @@ class Aftermath:
             self._c.shared.effects.seen(db, act, about)
 
     def _take(self) -> Inventory:
-        """Without the conversations, which we write all the time."""
-        ours = os.path.relpath(os.path.dirname(self._c.record.path), self._c.workspace.path)
-        top = self._c.workspace.path
-        return inventory.take(top, () if ours == "." else (ours, self._c.workspace.binding.conversations.rstrip("/")))
+        return inventory.take(self._c.workspace.path)
 
-    def _compared(self, before: Inventory, turn: Turn) -> tuple[Told, Acts]:
-        after = self._take()
+    def _compared(self, before: Inventory, after: Inventory, turn: Turn) -> tuple[Told, Acts]:
         changes = tuple(change for change in inventory.differences(before, after) if not self._own(change.path))
         told = Told(changes, before.lacks or after.lacks)
         objects = [each for each in self._objects(changes) if self.written.get(str(each["path"]), "") != each.get("after")]
@@ -94,8 +103,11 @@ class Aftermath:
         return told, acts
 
     def _own(self, path: str) -> bool:
-        """A conversation's file that stands in the workspace itself, and what we keep there."""
-        return path == paths.WORK or os.path.join(self._c.workspace.path, path) == self._c.record.path
+        """The conversations, which we write all the time, and what we keep there."""
+        top = self._c.workspace.path
+        ours = os.path.relpath(os.path.dirname(self._c.record.path), top)
+        folders = [paths.WORK, *((ours, self._c.workspace.binding.conversations.rstrip("/")) if ours != "." else ())]
+        return os.path.join(top, path) == self._c.record.path or any(beneath(path, folder) for folder in folders)
 
     def _act(self, turn: Turn, obj: Mapping[str, Any], body: Mapping[str, Any] | None = None) -> Act:
         beside = self._c.shared.beside(self._c)

@@ -1,17 +1,19 @@
-"""The methods `audit/*`: asking the record, verifying it, purging contents. Long reads have a reader and a thread."""
+"""The methods `audit/*`: asking the record, verifying it, copying it, purging contents. Long reads have a reader and a thread."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opagent import paths
-from opagent.daemon.params import Params, maybe, number, wanted
+from opagent.daemon.params import Params, maybe, number, placed, text, wanted
 from opagent.daemon.server import Client
-from opagent.errors import Conflict, Usage
-from opagent.store import audit, chain, heads, records
+from opagent.errors import Conflict, FileRefused, Usage
+from opagent.store import audit, chain, copying, heads, records
 from opagent.store import conversations as conversation_rows
 from opagent.store.events import AuditKind, Draft
 from opagent.store.records import Query
@@ -111,6 +113,22 @@ async def purge(host: Host, client: Client, params: Params) -> Result:
     return {"conversation": record.id, "path": record.path, "purged": count}
 
 
+async def backup(host: Host, client: Client, params: Params) -> Result:
+    """A copy of the database of this moment, at a path where nothing is. Raises Usage, FileRefused, StoreFailed."""
+    host.refuse_agents(client)
+    path = Path(placed(text(params, "path")))
+    try:
+        size = await apart(host, lambda db: copying.copy(db, path))
+    except FileExistsError as error:
+        raise Usage(f"{path} is there already", "a copy takes the place of nothing", "opagent audit backup FILE") from error
+    except OSError as error:
+        raise FileRefused(
+            f"{path} cannot be written", error.strerror or str(error), f"ls -ld {shlex.quote(str(path.parent))}"
+        ) from error
+    return {"path": str(path), "size": size, "host": host.host}
+
+
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = {
     "audit/query": query, "audit/verify": verify, "audit/head": head, "audit/purge": purge,
+    "audit/backup": backup,
 }  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MOST = 50_000  # names; what lies beyond them is not looked at
-_SKIPPED = frozenset((".git", "node_modules", "__pycache__", ".venv", "venv", ".tox", ".mypy_cache", ".pytest_cache"))
+SKIPPED = frozenset((".git", "node_modules", "__pycache__", ".venv", "venv", ".tox", ".mypy_cache", ".pytest_cache"))
 
 
 @dataclass(slots=True)
@@ -21,6 +21,7 @@ class Census:
     tree: dict[str, Any] = field(default_factory=dict)
     linked: list[str] = field(default_factory=list)
     whole: bool = True
+    names: list[str] = field(default_factory=list)  # every path of the tree
 
 
 def take(workspace: str, links: bool = True) -> Census:
@@ -39,8 +40,9 @@ def take(workspace: str, links: bool = True) -> Census:
                 return found
             name = f"{path}/{entry.name}" if path else entry.name
             is_directory = entry.is_dir(follow_symlinks=False)
+            found.names.append(name)
             here[entry.name] = {} if is_directory else None
-            if is_directory and entry.name not in _SKIPPED:
+            if is_directory and entry.name not in SKIPPED:
                 waiting.append((name, here[entry.name]))
             elif links and not is_directory and (several := _several(entry)) is not None:
                 names.setdefault(several[0], []).append(name)

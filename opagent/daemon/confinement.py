@@ -19,7 +19,7 @@ from opagent.errors import AgentFailed, OpAgentError
 from opagent.model import Layer, RuntimeSpec
 from opagent.policy import reach
 from opagent.policy.decide import FLOOR
-from opagent.process import gaps, homecopy, landlock, limits, privategit, probe
+from opagent.process import gaps, homecopy, landlock, limits, privategit, probe, verified
 from opagent.process.box import Box
 from opagent.process.landlock import Landlock
 from opagent.process.pins import beneath
@@ -109,7 +109,7 @@ def confined(plan: Plan, launch: Launch, workspace: Workspace, spec: RuntimeSpec
     argv, profile = reached(workspace, spec, launch.argv, launch.env.get("PATH", ""), found)
     git = privategit.prepare(workspace.path, paths.agent_git(launch.id)) if plan.level is Level.STRICT else None
     profile = replace(profile, git=git.folder if git else "")
-    scripts = ownwill.scripts(workspace.path, found.tree)
+    scripts = ownwill.scripts(workspace.path, found.names)
     return Confined(replace(launch, argv=argv, box=box(plan, profile, launch.id)), git, scripts, said)
 
 
@@ -166,17 +166,36 @@ def reached(
         argv, spec.package, spec.needs.get("programs", ())
     )
     own = (workspace.binding.conversations.rstrip("/"), paths.WORK)
+    fixed, whole = _trusted(workspace, names.protected)
     return argv, Profile(
         workspace=workspace.path,
         programs=programs,
         mounts=state(workspace.path, spec),
         protected=tuple(dict.fromkeys((*own, *names.protected, *found.linked))),
         hidden=names.hidden,
+        verified=fixed,
+        whole=whole,
         read_only=names.read_only,
         writable=names.writable,
         nested=bool(spec.needs.get("nested")),
         limits=limits.of(workspace.binding.limits),
     )
+
+
+def _trusted(workspace: Workspace, protected: Iterable[str]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """What of the protected names stays in the box as a person trusted it: files with digests, directories that they fill."""
+    facts, top, kept = workspace.loaded.facts, f"{workspace.path}/", tuple(protected)
+    inside = {path.removeprefix(top): digest for path, digest in facts.closure.items() if path.startswith(top)}
+    found = {name: digest for name, digest in inside.items() if any(beneath(name, place) for place in kept)}
+    try:
+        size = sum(os.stat(top + name).st_size for name in found)
+    except OSError:
+        size = 0  # the launch says which one is gone
+    if len(found) > verified.MOST or size > verified.BYTES:
+        return (), ()
+    runs = dict.fromkeys(name.rstrip("/") for each in facts.runtimes for name in each.runs)
+    whole = [name for name in runs if name in kept and os.path.isdir(top + name) and not os.path.islink(top + name)]
+    return tuple(found.items()), tuple(whole)
 
 
 def state(workspace: str, spec: RuntimeSpec) -> tuple[Mount, ...]:
@@ -218,6 +237,7 @@ def shown(workspace: Workspace, role: str) -> dict[str, Any]:
     said["mounts"] = [{"source": each.source, "place": each.place, "writable": each.writable} for each in mounts]
     if found.level is Level.LANDLOCK:
         return said | {"gaps": [gap.sentence for gap in gaps.gaps(profile, landlock.abi())]}
+    said["fixed"] = sorted({*(name for name, _ in profile.verified), *profile.whole})
     kinds = {"protected": profile.protected, "hidden": profile.hidden, "writable": profile.writable}
     there = {
         kind: [name for name in names if os.path.lexists(os.path.join(workspace.path, name))] for kind, names in kinds.items()

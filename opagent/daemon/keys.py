@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +71,19 @@ class Key:
 def keys(workspace: Workspace, role: str) -> list[Key]:
     """Of the agent of a role; those that a rule does not deny and that are not of its tools. Raises NotFound, RuntimeInvalid."""
     spec = workspace.runtime(role)
-    others = {name for tool in workspace.binding.tools.values() for name in tool.get("secrets", ())} - {spec.model.get("key")}
+    models = _models(spec)
+    others = {name for tool in workspace.binding.tools.values() for name in tool.get("secrets", ())} - {
+        spec.model.get("key"),
+        *models,
+    }
     found = (key for key in allowed(workspace) if key.name not in others)
-    return [_kept_from_it(key, spec, workspace) if _can_be_kept(key, spec) else key for key in found]
+    return [_kept_from_it(key, models[key.name], workspace) if key.host and key.name in models else key for key in found]
 
 
-def _can_be_kept(key: Key, spec: RuntimeSpec) -> bool:
-    return bool(key.host and key.name == spec.model.get("key") and spec.model.get("base_url"))
+def _models(spec: RuntimeSpec) -> dict[str, Mapping[str, Any]]:
+    """The interfaces of models that the runtime speaks and whose address it can be told, by the name of their key."""
+    said = (spec.model, spec.model.get("also", {}))
+    return {str(each["key"]): each for each in said if each.get("key") and each.get("base_url")}
 
 
 def allowed(workspace: Workspace) -> Iterator[Key]:
@@ -100,9 +106,9 @@ def own(loaded: load.Loaded, source: str) -> str:
     return str(user.data.get("secrets", {}).get(name, "")) if user is not None else ""
 
 
-def _kept_from_it(key: Key, spec: RuntimeSpec, workspace: Workspace) -> Key:
-    variable = str(spec.model["base_url"])
-    path, tls = str(spec.model.get("path", "")), True
+def _kept_from_it(key: Key, model: Mapping[str, Any], workspace: Workspace) -> Key:
+    variable = str(model["base_url"])
+    path, tls = str(model.get("path", "")), True
     if found := _URL.fullmatch(workspace.client_environment.get(variable, "")):
         try:
             same = address.authority(found[2], 443 if found[1] == "https" else 80) == (key.host, key.port)
@@ -110,7 +116,7 @@ def _kept_from_it(key: Key, spec: RuntimeSpec, workspace: Workspace) -> Key:
             same = False
         if same:  # else it leads elsewhere, and `to:` is what counts
             path, tls = (found[3] or "").rstrip("/"), found[1] == "https" or not rules.is_private(key.host)
-    usage = tuple(spec.model.get("usage", ()))
+    usage = tuple(model.get("usage", ()))
     return Key(key.name, key.source, key.said, key.host, key.port, key.origin, variable, path, tls, usage)
 
 

@@ -41,6 +41,7 @@ async def start_for(c: Conversation, turn: Turn) -> None:
         c.stuck = stuck
         await standing.tell(c)
     if not waits and c.process_state is not ProcessState.BACKOFF:
+        c.aftermath.begin(turn.id)  # while it comes up; and what it does there by then is told with the turn
         await start(c)
 
 

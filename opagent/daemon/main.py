@@ -24,6 +24,7 @@ from opagent.daemon.redaction import Formatter
 from opagent.daemon.server import Method, Server
 from opagent.errors import OpAgentError
 from opagent.process.reaper import Reaper, become_subreaper
+from opagent.process.sandbox import spare
 from opagent.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -137,6 +138,7 @@ def main() -> int:
         become_subreaper()
         with the_only_one() as doorway:
             remove_old()
+            spare()  # before other descriptors take the low numbers
             asyncio.run(serve(ready_fd, doorway))
     except Exception as error:  # the outer edge of the process; a group is what a task of the daemon raised
         cause = _cause(error)

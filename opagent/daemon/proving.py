@@ -38,11 +38,13 @@ from opagent.process.sandbox import Bwrap
 from opagent.process.supervisor import Launch
 
 if TYPE_CHECKING:
+    from opagent.daemon.consenting import Desk
     from opagent.daemon.host import Host
     from opagent.daemon.server import Client
 
-LONGEST = 150.0  # seconds of a whole probe
+LONGEST = 240.0  # seconds of a whole probe
 _STAGE = Path(__file__).resolve().parents[1] / "packages" / "rehearsal" / "__main__.py"
+_MEMORY = 8 << 30  # some run times reserve more than they use, and crawl below that
 _URL = "{url}"
 
 
@@ -99,7 +101,7 @@ def launch(spec: RuntimeSpec, argv: tuple[str, ...], client: Mapping[str, str], 
     own += [Mount(str(folder), str(folder), writable=True) for folder in (where.stage, where.top / "state")]
     profile = Profile(
         workspace=str(where.work), programs=mounts, mounts=tuple(own),
-        nested=bool(spec.needs.get("nested")), limits=limits.of({}),
+        nested=bool(spec.needs.get("nested")), limits=limits.of({"memory": _MEMORY}),
     )  # fmt: skip
     files.private_directory(paths.agent_log(ident).parent)
     return Launch(ident, (*stage, *inside), str(where.work), given, paths.agent_log(ident), box=Bwrap(profile, able.program))
@@ -155,6 +157,23 @@ def prove_here(spec: RuntimeSpec, client: Mapping[str, str]) -> Record:
         return found
     reaper.become_subreaper()
     return asyncio.run(prove(spec, argv, client, lambda: ProcessId("x" + secrets.token_hex(3))))
+
+
+def before_it_counts(desk: Desk, name: str, version: str) -> None:
+    """A version that was installed is probed. Raises AgentFailed where it does not even come up: then it does not count."""
+    desk.progress(f"probing {name} {version} ...")
+    try:
+        record = prove_here(catalog.find(f"{name}@{version}"), desk.env)
+    except OpAgentError as error:
+        desk.tell(f"not probed: {error}")
+        return
+    finally:
+        desk.progress("")
+    if record.protocol is None:
+        what = f"{name} {version} is installed and does not count: it did not come up when it was probed"
+        raise AgentFailed(what, record.problem, f"opagent runtime pin {name}@{version}")
+    seen = [need for need in ability.NEEDS if record.can(need)]
+    desk.tell(f"seen of {name}: {', '.join(seen) or 'that it comes up'}" + (f" ({record.problem})" if record.problem else ""))
 
 
 def known(spec: RuntimeSpec, argv: tuple[str, ...]) -> Record | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opagent.daemon.proving import Place
 
 WORD = "marmalade"  # what it is told in one process and asked for in the next
-TURN, SESSION, CANCEL, ANSWER, EOF, TERM = 30.0, 40.0, 10.0, 5.0, 4.0, 4.0  # seconds
+TURN, SESSION, CANCEL, ANSWER, EOF, TERM = 60.0, 60.0, 10.0, 5.0, 4.0, 4.0  # seconds
 _STAGE = Path(script.__file__).with_name("__main__.py")
 _LAST = 300  # characters of what an agent wrote to stderr, for the sentence that says it failed
 
@@ -132,8 +132,8 @@ class Showing:
         self.seen["protocol"] = self._facts.protocol
         self.seen["agent"] = f"{self._facts.name} {self._facts.version}".strip()
 
-    async def _failed(self, what: str, answer: Refusal | None) -> AgentFailed:
-        said = f"it says: {answer.message}" if answer else "no answer came"
+    async def _failed(self, what: str, answer: Reply | Refusal | None) -> AgentFailed:
+        said = f"it says: {self._how(answer)}" if answer else "no answer came"
         report = await self.line.process.stop(stdin=0.5, term=1.0)
         tail = report.stderr_tail.strip()[-_LAST:]
         return AgentFailed(f"{self._spec.name} {what}", f"{said}; it wrote: {tail}" if tail else said)
@@ -151,10 +151,10 @@ class Showing:
         said = self._order("hello", word=WORD) or f"Hello. Remember the word {WORD}."
         text = f"Remember the word {WORD}.\n{said}" if self._modelled else said
         answer = await self.line.turn(text, allow, TURN)
+        if self._modelled and not self._asked():
+            raise await self._failed("did not ask the scripted model, or its description does not lead it there", answer)
         if not isinstance(answer, Reply):
             raise await self._failed("did not answer a prompt", answer)
-        if self._modelled and not self._asked():
-            raise AgentFailed(f"{self._spec.name} did not ask the scripted model", "its description does not lead it there")
         self._usage(answer, "first")
 
     async def _write(self) -> None:

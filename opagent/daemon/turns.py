@@ -131,7 +131,7 @@ async def begin(c: Conversation, turn: Turn) -> None:
     try:
         current.account = account = Account.open(c, running)
         c.shared.ownership.take(c.workspace.path)
-        c.aftermath.begin()
+        c.aftermath.begin(turn.id)
         if agent.fresh:
             c.retold, c.versions.forgot = "", False  # it is told what stands in the file
         await standing.tell(c)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from opagent.errors import Conflict, HashMismatch, InstallFailed
 from opagent.packages import install as making
 from opagent.packages import pip, sources, tree, versions
-from opagent.packages.fetching import translated
+from opagent.packages.fetching import Tools, translated
 
 TOP = "opagent-runtime"
 
@@ -47,7 +46,7 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 def install(path: str, waiting: Callable[[], None]) -> versions.Installed:
     """What a bundle holds becomes an installed version; nothing is fetched, and nothing of it runs. Raises InstallFailed."""
-    with versions.staging() as (place, _), translated(place):
+    with versions.staging() as (place, held), translated(place):
         sources.unpack(Path(path), place)
         top = place / TOP
         lock = _lock(top / versions.LOCK, path)
@@ -56,7 +55,7 @@ def install(path: str, waiting: Callable[[], None]) -> versions.Installed:
         if found != lock["digest"]:
             why = f"its files have the digest {found[:16]}…, and its lock file says {str(lock['digest'])[:16]}…"
             raise HashMismatch(f"{path} is damaged", why, "copy it again")
-        lock = _fitted(lock, top / name)
+        lock = _fitted(lock, top / name, held)
         with versions.exclusive(name, waiting):
             versions.sweep()
             if version in versions.of(name):
@@ -80,14 +79,21 @@ def _lock(path: Path, name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _fitted(lock: dict[str, Any], package: Path) -> dict[str, Any]:
+def _fitted(lock: dict[str, Any], package: Path, held: int) -> dict[str, Any]:
     """Starters of Python programs name the interpreter: they are made anew for the one here. Raises InstallFailed."""
     if lock.get("platform") != making.here():
         why = f"it was made for {lock.get('platform')}, this is {making.here()}"
         raise InstallFailed(f"{lock['name']} {lock['version']} does not run here", why, "make a bundle on such a machine")
-    if not lock.get("python") or lock["python"] == sys.executable:
+    if not lock.get("python"):
+        return lock
+    tools, wanted = Tools(dict(os.environ), held), str(lock["python_version"])
+    python = next((each for each in pip.interpreters(tools, package) if pip.version_of(each, tools, package) == wanted), "")
+    if not python:
+        why = f"its packages are for Python {wanted}, which is not on PATH"
+        raise InstallFailed(f"{lock['name']} {lock['version']} does not run here", why, f"python{wanted} --version")
+    if python == lock["python"]:
         return lock
     tree.remove(package / pip.BIN)
-    pip.starters(package)
+    pip.starters(package, python)
     digest, count, size = tree.digest(str(package))
-    return {**lock, "digest": digest, "files": count, "bytes": size, "python": sys.executable}
+    return {**lock, "digest": digest, "files": count, "bytes": size, "python": python}

@@ -17,7 +17,7 @@ from pathlib import Path
 from opagent.errors import DeadlinePassed, HashMismatch, InstallFailed, OpAgentError, RuntimeNotInstalled
 
 _TAIL = 8192  # bytes of what a tool said
-_LINES = 6
+_LINES, _LONGEST = 6, 200
 _FULL = re.compile(r"ENOSPC|EDQUOT|No space left|Disk quota", re.IGNORECASE)
 _HASH = re.compile(
     r"EINTEGRITY|Z_DATA_ERROR|TAR_BAD_ARCHIVE|integrity checksum failed|DO NOT MATCH THE HASHES|BadZipFile|invalid wheel|CRC",
@@ -57,6 +57,7 @@ class Fetched:
     scripts: tuple[Script, ...] = ()
     node: str = ""
     programs: tuple[str, ...] = ()  # that the package offers
+    python: str = ""  # the interpreter that runs them
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -84,8 +85,9 @@ class Tools:
         path = ":".join([*map(str, directories), self.search_path])
         return Tools({**self.env, "PATH": path}, self.held, self.timeout)
 
-    def run(self, argv: Sequence[str], cwd: Path, **more: str) -> str:
-        """What it wrote to stdout. Raises InstallFailed, HashMismatch, DeadlinePassed."""
+    def run(self, argv: Sequence[str], cwd: Path, tool: str = "", **more: str) -> str:
+        """`tool`: what people call it. What it wrote to stdout. Raises InstallFailed, HashMismatch, DeadlinePassed."""
+        tool = tool or os.path.basename(argv[0])
         clean = {name: value for name, value in self.env.items() if not name.startswith("OPAGENT_")}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             child = subprocess.Popen(
@@ -96,11 +98,11 @@ class Tools:
                 try:
                     status = child.wait(self.timeout)
                 except subprocess.TimeoutExpired as error:
-                    tool, why = os.path.basename(argv[0]), f"{self.timeout:g} s are over"
+                    why = f"{self.timeout:g} s are over"
                     raise DeadlinePassed(f"{tool} takes too long", why, "opagent runtime install --help") from error
             said = _read(out, 64 << 20)
             if status:
-                raise failure(os.path.basename(argv[0]), _read(err, _TAIL) + "\n" + said[-_TAIL:], cwd)
+                raise failure(tool, _read(err, _TAIL) + "\n" + said[-_TAIL:], cwd)
             return said
 
 
@@ -124,7 +126,7 @@ def _read(file: object, limit: int) -> str:
 def failure(tool: str, said: str, place: Path) -> OpAgentError:
     """What a tool complained about, in our words and the last of its own."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and "complete log" not in line.lower()]
-    why = "\n".join(lines[:_LINES])
+    why = "\n".join(line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…" for line in lines[:_LINES])
     if _FULL.search(said):
         return full(place)
     if _HASH.search(said):

@@ -13,7 +13,6 @@ import os
 import platform
 import re
 import shutil
-import sys
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +72,7 @@ def install(wanted: Wanted, tools: Tools, consent: Consent) -> versions.Installe
             "identity": wanted.origin.identity, "described": str(wanted.folder or ""), "digest": digest,
             "files": count, "bytes": size, "node": fetched.node,
             "parts": [asdict(part) for part in fetched.parts], "platform": here(),
-            "python": sys.executable if (package / pip.LIB).is_dir() else "",
+            "python": fetched.python, "python_version": pip.version_of(fetched.python, tools, package) if fetched.python else "",
             **fetched.origin, **ran, "at": datetime.now(UTC).isoformat(timespec="seconds"), "by": VERSION,
         }  # fmt: skip
         return put(ready, lock)
@@ -120,7 +119,7 @@ def _fetched(wanted: Wanted, package: Path, tools: Tools, consent: Consent) -> F
         more = npm.dependencies(package, tools, needs or _asked(package))
     elif (package / "requirements.txt").is_file():
         more = pip.dependencies(package, tools, consent.build())
-    return replace(found, parts=(*found.parts, *more.parts), scripts=more.scripts, node=more.node)
+    return replace(found, parts=(*found.parts, *more.parts), scripts=more.scripts, node=more.node, python=more.python)
 
 
 def _needs(wanted: Wanted) -> str:

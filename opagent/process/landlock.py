@@ -163,6 +163,8 @@ class _Parked:
         try:
             confine(self._rules, self._box.filter())
             self._child = self._start()
+            with contextlib.suppress(ProcessLookupError):
+                limits.last(self._child.pid)
         except Exception as error:  # the outer edge of a thread: the one that waits raises it
             self._error = error
         self._begun.set()

@@ -12,6 +12,8 @@ from opagent.process.profile import Level, Limits
 
 PRLIMIT = ("/usr/bin/prlimit", "/bin/prlimit")  # of util-linux; nobody's PATH decides which
 
+NICE = 5
+
 
 def of(binding: Mapping[str, Any]) -> Limits:
     """The `limits:` of a binding, with the defaults where it says nothing."""
@@ -41,6 +43,12 @@ def put(pid: int, limits: Limits) -> None:
         if number:
             resource.prlimit(pid, kind, (lowest := _allowed(kind, number), lowest))
     resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+    last(pid)
+
+
+def last(pid: int) -> None:
+    """Where the processor is wanted by others, they come first. No limit: an idle machine is the agent's. Raises OSError."""
+    os.setpriority(os.PRIO_PROCESS, pid, max(NICE, os.getpriority(os.PRIO_PROCESS, pid)))
 
 
 def processes(limits: Limits) -> int:

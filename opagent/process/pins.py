@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from opagent import files
+from opagent.process import verified
 from opagent.process.profile import Mount, Profile
 from opagent.process.system import high
 
@@ -21,7 +22,7 @@ GIT_FIXED = ("config", "config.worktree", "hooks", "info", "modules", "packed-re
 class Pins:
     """Options in the order in which they must be given, and the descriptors they name; `close` when bwrap has inherited them.
 
-    Raises OSError for a workspace that cannot be opened.
+    Raises OSError for a workspace that cannot be opened, NotTrusted for a file that is not the trusted one any more.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -47,13 +48,51 @@ class Pins:
         bind = "--ro-bind-fd" if profile.read_only else "--bind-fd"
         self.options += [bind, str(self._top), profile.workspace]
         writable = dict.fromkeys(profile.protected, False) | dict.fromkeys(profile.writable, True)
+        copied = tuple(name for name in profile.whole if not any(beneath(each, name) for each in profile.writable))
+        digests = dict(profile.verified)
         for name in sorted(writable, key=lambda name: (name.count("/"), name)):
-            self._pin("--bind-fd" if writable[name] else "--ro-bind-fd", name)
+            if name in copied:
+                self._copy(name, {each: digest for each, digest in digests.items() if beneath(each, name)}, profile.hidden)
+            elif not any(beneath(name, place) for place in copied) and not (name in digests and self._fix(name, digests[name])):
+                self._pin("--bind-fd" if writable[name] else "--ro-bind-fd", name)
         self._outside(profile.mounts)
         self._git(profile.git)
         self._outside(profile.programs)
         for name in profile.hidden:
-            self._hide(name)
+            if not any(beneath(name, place) for place in copied):
+                self._hide(name)
+
+    def _copy(self, name: str, digests: Mapping[str, str], hidden: Iterable[str]) -> None:
+        """A directory as it was trusted, without what is hidden. Raises NotTrusted, OSError for one that is a link by now."""
+        os.close(files.open_beneath(self._top, name, os.O_PATH | os.O_DIRECTORY, links=False))
+        place = os.path.join(self._workspace, name)
+        self.options += ["--perms", "0755", "--size", str(2 * verified.BYTES), "--tmpfs", place]
+        for each in verified.read(self._top, digests):
+            path = os.path.join(self._workspace, each.name)
+            if any(beneath(each.name, one) for one in hidden):
+                continue
+            if each.content is None:
+                self.options += ["--symlink", each.target, path]
+            else:
+                self.options += ["--perms", f"{each.mode:04o}", "--file", self._memory(each.content), path]
+        self.options += ["--remount-ro", place]
+        self.mounted.append(place)
+
+    def _fix(self, name: str, digest: str) -> bool:
+        """A file as it was trusted; false for a link, and for what was none. Raises NotTrusted."""
+        [each] = verified.read(self._top, {name: digest})
+        if each.content is None or each.target:
+            return False
+        place = os.path.join(self._workspace, name)
+        self.options += ["--perms", f"{each.mode:04o}", "--ro-bind-data", self._memory(each.content), place]
+        self.mounted.append(place)
+        return True
+
+    def _memory(self, content: bytes) -> str:
+        self.fds.append(fd := high(os.memfd_create("trusted")))
+        files.write_all(fd, content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return str(fd)
 
     def _outside(self, mounts: Iterable[Mount]) -> None:
         """Mounts of the machine's own that lie in the workspace."""

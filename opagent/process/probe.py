@@ -26,7 +26,7 @@ from opagent.process.sandbox import BWRAP, Bwrap
 from opagent.process.spawn import unawaited
 
 WITHIN = 10.0  # seconds
-_VERSION = 1  # of what is tried
+_VERSION = 2  # of what is tried
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ class Profile:
     hidden: tuple[str, ...] = ()  # may not be read
     read_only: bool = False  # the workspace, but for what is `writable`
     writable: tuple[str, ...] = ()  # below something that is not
+    verified: tuple[
+        tuple[str, str], ...
+    ] = ()  # protected files that a person trusted, with their digests: seen as they were then
+    whole: tuple[str, ...] = ()  # protected directories of which `verified` has every file
     git: str = ""  # the daemon's private directory that stands for the .git of the workspace; "": .git is read-only
     network: Network = Network.NONE
     nested: bool = False  # the runtime makes namespaces of its own

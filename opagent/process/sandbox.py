@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import platform
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import IO
 
 from opagent.process import limits, seccomp
@@ -28,7 +31,7 @@ BWRAP = "/usr/bin/bwrap"  # AppArmor profiles name this path
 # They close all else, so the pipes pass them under other numbers.
 _SH = ("/bin/sh", "-c")
 _ASIDE = (*_SH, 'exec "$@" 8<&0 9>&1 0</dev/null 1>/dev/null', "sh")
-_BACK = 'exec "$@" 0<&8 1>&9 8<&- 9>&-'
+_BACK = 'exec "$@" 0<&{0} 1>&{1} {0}<&- {1}>&-'
 # Some shells name the number of processes so, some so. It counts in the namespaces of the box: set before, it keeps bwrap from
 # making them.
 _FEWER = "ulimit -u {0} 2>/dev/null || ulimit -p {0} || exit 126; "
@@ -69,10 +72,12 @@ class Bwrap:
             gate = high(gate)
             stack.callback(os.close, gate)
             with os.fdopen(key, "wb", buffering=0) as opened:
-                words = ("--args", str(gate), "--args", str(said), "--", *_inner(self.profile.limits), *argv)
+                past = stack.enter_context(_past(pipes))
+                inner = _inner(self.profile.limits, past.numbers)
+                words = (*past.before, self.program, "--args", str(gate), "--args", str(said), "--", *inner, *argv)
                 inside = {**env, "HOME": HOME, "TMPDIR": "/tmp"}
-                fds = (*pins.fds, *system.fds, theirs, filter_, gate, said)
-                child = popen((*_ASIDE, self.program, *words), inside, cwd, pipes, fds)
+                fds = (*pins.fds, *system.fds, *past.fds, theirs, filter_, gate, said)
+                child = popen(words, inside, cwd, past.pipes, fds)
                 _held(child, self.profile.limits, opened, (*UNSHARED, *system.options))
             kept.pop_all()
             return Started(child, status)
@@ -97,10 +102,58 @@ def options(profile: Profile, workspace: Iterable[str]) -> Iterator[str]:
     yield from ("--remount-ro", "/dev", "--remount-ro", "/")
 
 
-def _inner(held: Limits) -> tuple[str, ...]:
+def _inner(held: Limits, numbers: tuple[int, ...]) -> tuple[str, ...]:
     """What stands before the argv."""
     fewer = _FEWER.format(limits.processes(held)) if held.processes else ""
-    return (*_SH, fewer + _BACK, "sh")
+    return (*_SH, fewer + _BACK.format(*numbers), "sh")
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """How the pipes get past bwrap: what stands before it, its own three, what it inherits, and their numbers in the box."""
+
+    before: tuple[str, ...]
+    pipes: Pipes
+    fds: tuple[int, ...]
+    numbers: tuple[int, ...]
+
+
+@contextlib.contextmanager
+def _past(pipes: Pipes) -> Iterator[_Past]:
+    """Under numbers of ours, else under those that a shell gives them."""
+    with _one_at_a_time:
+        if not (ours := spare()):
+            yield _Past(_ASIDE, pipes, (), (8, 9))
+            return
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.dup2(pipes.stdin, ours[0], inheritable=False)
+            os.dup2(pipes.stdout, ours[1], inheritable=False)
+            yield _Past((), Pipes(null, null, pipes.stderr), ours, ours)
+        finally:
+            for fd in ours:
+                os.dup2(null, fd, inheritable=False)
+            os.close(null)
+
+
+_one_at_a_time = threading.Lock()
+
+
+@functools.cache
+def spare() -> tuple[int, ...]:
+    """Two descriptors that stay ours, with numbers of one digit: a shell knows no others. () where those are all taken.
+
+    A process that opens much asks early.
+    """
+    found = (os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+    if min(found) > _STANDARD and max(found) <= _DIGIT:
+        return found
+    for fd in found:
+        os.close(fd)
+    return ()
+
+
+_STANDARD, _DIGIT = 2, 9
 
 
 def _held(child: subprocess.Popen[bytes], held: Limits, gate: IO[bytes], first: Iterable[str]) -> None:

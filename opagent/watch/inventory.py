@@ -2,12 +2,12 @@
 
 API, all of it blocking::
 
-    before = take(workspace)                    # one lstat per name: 3 to 5 us
+    before = take(workspace)                    # one lstat per name: 3 to 4 us
     after = take(workspace)
     for change in differences(before, after):   # made, changed, removed
         digest(workspace, change.path)          # of what stands there now; None where it cannot be read or is too large
 
-Links are not followed. What is left out: `SKIPPED` (git's objects, OpAgent's own directory) and what the caller names.
+Links are not followed. Named and not looked into: OpAgent's own directory (`SKIPPED`) and git's objects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,45 +67,60 @@ class Inventory:
     lacks: str = ""
 
 
-def take(workspace: str, leave_out: Collection[str] = (), most: int = MOST) -> Inventory:
-    """Everything below. `leave_out`: relative paths of directories that are named and not looked into. Raises no OSError."""
+def take(workspace: str, most: int = MOST) -> Inventory:
+    """Everything below. Raises no OSError."""
+    try:
+        with files.directory(workspace) as top:
+            return _taken(top, most)
+    except OSError:
+        return Inventory({})
+
+
+def _taken(top: int, most: int) -> Inventory:
     entries: dict[str, Entry] = {}
     folders, bulky, end = [""], list[str](), time.monotonic() + WITHIN
     while folders or bulky:
         folder = folders.pop() if folders else bulky.pop()
-        for path, entry in _listed(workspace, folder):
+        for path, entry in _listed(top, folder):
             if len(entries) >= most:
                 return Inventory(entries, f"more than {most} files")
             entries[path] = entry
-            if entry.is_directory and not _left_out(path, leave_out):
+            if entry.is_directory and not _left_out(path):
                 (bulky if os.path.basename(path) in _BULKY else folders).append(f"{path}/")
         if time.monotonic() > end:
             return Inventory(entries, f"looking at it took longer than {WITHIN:.0f} s")
     return Inventory(entries)
 
 
-def _left_out(path: str, leave_out: Collection[str]) -> bool:
-    return path in leave_out or os.path.basename(path) in SKIPPED or f"/{path}".endswith(tuple(f"/{each}" for each in _OBJECTS))
+def _left_out(path: str) -> bool:
+    return os.path.basename(path) in SKIPPED or f"/{path}".endswith(tuple(f"/{each}" for each in _OBJECTS))
 
 
-def _listed(workspace: str, folder: str) -> Iterator[tuple[str, Entry]]:
-    """A directory that went, or that may not be read, is empty."""
+def _listed(top: int, folder: str) -> list[tuple[str, Entry]]:
+    """A directory that went, that may not be read, or that is a link by now, is empty."""
+    listed: list[tuple[str, Entry]] = []
     try:
-        with os.scandir(os.path.join(workspace, folder)) as found:
+        fd = files.open_beneath(top, folder or ".", os.O_RDONLY | os.O_DIRECTORY, links=False)
+    except OSError:
+        return listed
+    try:
+        with os.scandir(fd) as found:  # by its descriptor: a name is looked up in it, and not from the root
             for each in found:
                 try:
                     seen = each.stat(follow_symlinks=False)
                 except OSError:
                     continue
-                yield folder + each.name, _entry(seen)
+                facts = (seen.st_ino, seen.st_mode, seen.st_nlink, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+                entry = _make(facts if not _is_directory(facts[1]) else (*facts[:2], 0, 0, 0, 0))
+                listed.append((folder + each.name, entry))
     except OSError:
-        return
+        pass
+    finally:
+        os.close(fd)
+    return listed
 
 
-def _entry(seen: os.stat_result) -> Entry:
-    if stat.S_ISDIR(seen.st_mode):
-        return Entry(seen.st_ino, seen.st_mode, 0, 0, 0, 0)
-    return Entry(seen.st_ino, seen.st_mode, seen.st_nlink, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+_make, _is_directory = Entry._make, stat.S_ISDIR  # looked up once, not for every name
 
 
 def differences(before: Inventory, after: Inventory) -> list[Change]:

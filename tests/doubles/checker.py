@@ -304,16 +304,20 @@ def _orphans() -> list[str]:
     ]
 
 
+PROXY = "opagent.process.network"  # the daemon's own, and nobody's agent
+
+
 def of_test() -> list[tuple[int, str, str]]:
     """The processes of this test that live (a zombie does not): pid, OPAGENT_PROCESS or empty, command."""
     found, agents = [], _processes()
     for process in psutil.process_iter():
         try:
             environment = process.environ()
-            owner = environment.get("OPAGENT_PROCESS", "")
+            command = process.cmdline()
+            owner = "" if PROXY in command else environment.get("OPAGENT_PROCESS", "")
             ours = environment.get("HOME") == os.environ["HOME"] or owner in agents  # in a sandbox the home is another one
             if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append((process.pid, owner, " ".join(process.cmdline())[-80:]))
+                found.append((process.pid, owner, " ".join(command)[-80:]))
         except (psutil.Error, OSError):
             continue
     return found

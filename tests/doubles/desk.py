@@ -13,6 +13,7 @@ import pexpect
 import psutil
 import pytest
 
+from opagent.packages import catalog
 from tests.doubles.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def packages(name: str, version: str) -> Path:
     """The XDG_DATA_HOME with one runtime, installed once per user by us."""
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opagent-tests" / f"{name}-{version}"
+    described = catalog.digest(catalog.find(name))[:12]  # what was installed by another description is another thing
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "opagent-tests"
+    place = cache / f"{name}-{version}-{described}"
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     argv = [sys.executable, "-m", "opagent", "runtime", "install", f"{name}@{version}", "--yes", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_DATA_HOME": str(place)}

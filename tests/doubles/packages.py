@@ -139,7 +139,7 @@ def registry() -> Iterator[Registry]:
             thread.join()
 
 
-def wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = ()) -> Path:
+def wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = (), python: str = ">=3.8") -> Path:
     """The echo agent as a wheel with a console script of its name."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
@@ -147,7 +147,7 @@ def wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = ())
         f"{module}/__init__.py": "import os, runpy, sys\n\n\ndef main():\n    place = os.path.join(os.path.dirname(__file__), 'echo')\n"
         "    sys.argv = [place]\n    runpy.run_path(place, run_name='__main__')\n",
         **echo_files(f"{module}/echo"),
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: {python}\n"
         + "".join(f"Requires-Dist: {each}\n" for each in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {module}:main\n",

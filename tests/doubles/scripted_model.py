@@ -170,7 +170,8 @@ def chat_events(step: Step) -> list[Body | str]:
 
 def message_events(step: Step) -> list[Body | str]:
     usage = {"input_tokens": step.used - CACHED, "cache_read_input_tokens": CACHED, "output_tokens": 1}
-    events: list[Body | str] = [{"type": "message_start", "message": {"id": "msg-1", "role": "assistant", "usage": usage}}]
+    head = {"id": "msg-1", "type": "message", "role": "assistant", "model": "scripted", "content": [], "stop_reason": None}
+    events: list[Body | str] = [{"type": "message_start", "message": {**head, "stop_sequence": None, "usage": usage}}]
     events.append({"type": "ping"})
     blocks: list[tuple[Body, list[Body]]] = []
     if step.thought:
@@ -187,7 +188,9 @@ def message_events(step: Step) -> list[Body | str]:
         events.append({"type": "content_block_stop", "index": index})
     names = {"length": "max_tokens", "content_filter": "refusal"}
     stop = names.get(step.stop, step.stop) or ("tool_use" if step.calls else "end_turn")
-    events.append({"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": OUTPUT}})
+    events.append(
+        {"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": {"output_tokens": OUTPUT}}
+    )
     return [*events, {"type": "message_stop"}]
 
 

@@ -41,7 +41,7 @@ AGENTS = {
     "claude": Expected(frozenset(ALL)),
     "codex": Expected(frozenset(ALL - {"ask"}), asks=False),
     "copilot": Expected(frozenset(ALL), mcp="http"),
-    "gemini": Expected(frozenset(ALL)),
+    "gemini": Expected(frozenset(ALL - {"usage", "resume"})),
     "opencode": Expected(frozenset(ALL)),
     "pi": Expected(frozenset({"cancel", "resume"}), mcp="", asks=False),
     "qwen": Expected(frozenset(ALL - {"usage"})),

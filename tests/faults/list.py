@@ -14,7 +14,7 @@ HERE, THERE = (
     "tests/faults/test_matrix.py::test_a_kill_at_a_step",
     "tests/faults/test_matrix_there.py::test_a_kill_at_a_step_there",
 )
-OF_VICTIM = {"agent": HERE, "daemon": HERE, "client": HERE, "remote daemon": THERE, "SSH link": THERE}
+OF_VICTIM = {"agent": HERE, "daemon": HERE, "client": HERE, "proxy": HERE, "remote daemon": THERE, "SSH link": THERE}
 
 PROBE = "tests/safety/probes/test_probes.py::test_strict_refuses[{}-{}]"
 USERS = ("root", "user")  # a machine may have the one or both

@@ -33,12 +33,10 @@ EXPECTED = {
     "SSH link": "the agent works on; the client gets every event once",
     "client": "nothing changes; another one gets every event from its cursor on",
     "MCP server": "the call fails clearly; it is started again with the same digest",
-    "proxy": "requests fail closed; nothing gets past it",
+    "proxy": "requests fail closed; it is there again; nothing gets past it; the turn goes on",
 }
-_MISSING = {
-    "MCP server": "OpAgent starts no MCP servers yet",
-    "proxy": "it is killed between two requests only (`proxy` in the list)",
-}
+_MISSING = {"MCP server": "no agent here is given an MCP server"}
+UNDISTURBED = ("client", "SSH link", "proxy")  # a turn goes on without them
 
 
 def not_run(step: str, victim: str) -> str:
@@ -47,8 +45,8 @@ def not_run(step: str, victim: str) -> str:
         return _MISSING[victim]
     if step in ("K12a", "K12b") and victim in ("remote daemon", "SSH link"):
         return "the agent there, echo, asks for no effects"
-    if (step, victim) == ("K0", "agent"):
-        return "before the spawn there is no agent to kill"
+    if step == "K0" and victim in ("agent", "proxy"):
+        return f"before the spawn there is no {victim} to kill"
     return ""
 
 
@@ -68,7 +66,7 @@ def state(step: str, victim: str) -> tuple[str, ...]:
     place = list(STEPS).index(step)
     if step == "K15":
         return ("cancelled", "interrupted")
-    if victim in ("client", "SSH link") or place <= list(STEPS).index("K6") or step == "K14":
+    if victim in UNDISTURBED or place <= list(STEPS).index("K6") or step == "K14":
         return ("done",)
     if step == "K13":
         return ("done",) if victim == "agent" else ("interrupted",)

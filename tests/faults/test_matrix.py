@@ -16,16 +16,17 @@ import pytest
 from opagent import paths
 from opagent.client import Client
 from tests.doubles import barrier_daemon
-from tests.doubles.checker import heard_by, of_test
+from tests.doubles.checker import PROXY, heard_by, of_test
 from tests.doubles.daemons import environment
 from tests.doubles.mortal_daemon import WORD
 from tests.doubles.patience import PATIENCE, until
 from tests.faults.conftest import Place, is_daemon_of_test, trust
-from tests.faults.matrix import cells, state
+from tests.faults.matrix import UNDISTURBED, cells, state
 
 WARM = ("K6", "K7", "K8", "K9", "K10", "K11", "K12a", "K12b", "K13", "K14", "K15")  # the agent runs already
 LONG, SHORT = f"/slow 200 0.05\n{WORD}", f"/slow 10 0.02\n{WORD}"
-WRITES = {"can": {"write": {"default": "allow"}, "read": {"default": "allow"}}}
+WRITES = {"write": {"default": "allow"}, "read": {"default": "allow"}}
+WAY_OUT = {"network": {"allow": ["example.com"]}}  # without one there is no proxy
 TEXTS = {
     "K12a": "/fs made.md once\n{}",
     "K12b": "/fs made.md once\n{}",
@@ -55,13 +56,23 @@ def kill(victim: str, daemon: int, client: subprocess.Popen[bytes]) -> None:
         client.kill()
         client.wait()
         return
-    pids = [daemon] if victim == "daemon" else [pid for pid, owner, _ in of_test() if owner]
+    match victim:
+        case "daemon":
+            pids = [daemon]
+        case "proxy":
+            pids = proxies(daemon)
+        case _:
+            pids = [pid for pid, owner, _ in of_test() if owner]
     assert pids, f"no {victim} runs"
     processes = [psutil.Process(pid) for pid in pids]
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):  # the rest of a box goes with its first
             process.kill()
     until(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes))
+
+
+def proxies(daemon: int) -> list[int]:
+    return [child.pid for child in psutil.Process(daemon).children() if PROXY in child.cmdline()]
 
 
 def replayed(conversation: dict[str, Any]) -> None:
@@ -76,16 +87,17 @@ def replayed(conversation: dict[str, Any]) -> None:
         assert seqs == list(range(1, last + 1))
 
 
-@pytest.mark.parametrize(("step", "victim"), cells("agent", "daemon", "client"))
+@pytest.mark.parametrize(("step", "victim"), cells("agent", "daemon", "client", "proxy"))
 def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
-    if step.startswith("K12"):
-        (place.directory / ".agent.yaml").write_text(f"version: 1\nagent: oracle\n{json.dumps(WRITES)[1:-1]}\n")
+    rules = (WRITES if step.startswith("K12") else {}) | (WAY_OUT if victim == "proxy" else {})
+    if rules:
+        (place.directory / ".agent.yaml").write_text(f"version: 1\nagent: oracle\ncan: {json.dumps(rules)}\n")
         trust(place.client, place.directory)
     daemon = stopping_at(place, step)
     conversation = place.create("oracle")
     if step in WARM:
         place.say(conversation, "warm up")
-    text = TEXTS.get(step, "{}").format(SHORT if victim == "client" and step != "K15" else LONG)
+    text = TEXTS.get(step, "{}").format(SHORT if victim in UNDISTURBED and step != "K15" else LONG)
     if step not in WARM:
         text = SHORT
     client = place.began("send", conversation["id"], text)
@@ -97,7 +109,7 @@ def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
     if step == "K15":
         until(lambda: not is_daemon_of_test(daemon))
     place.back()
-    if (step, victim) == ("K10", "client"):
+    if step == "K10" and victim in UNDISTURBED:
         place.allow(place.approvals()[0]["id"])
     (turn,) = until(lambda: [each for each in place.show(conversation)["turns"] if each["text"] == text])
     ended = place.ended(conversation, turn["id"])
@@ -111,6 +123,8 @@ def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
         answering.wait(PATIENCE)
     place.file(conversation, f"/{turn['id']} {ended['state']}")
     assert place.say(conversation, "and now?")["state"] == "done"
+    if victim == "proxy":
+        until(lambda: proxies(place.daemon()))
     replayed(conversation)
     place.settle()
 
@@ -130,7 +144,7 @@ def _provoked(place: Place, conversation: dict[str, Any], step: str) -> subproce
 def _void(place: Place, step: str, victim: str) -> None:
     """An answer that the agent cannot have got counts for nothing; nothing is allowed by a death."""
     for approval in place.client.request("approval/list", {"all": True})["approvals"]:
-        assert approval["state"] == ("allowed" if victim == "client" else "void"), (step, victim, approval)
+        assert approval["state"] == ("allowed" if victim in UNDISTURBED else "void"), (step, victim, approval)
 
 
 def _effect(place: Place, step: str, victim: str) -> None:

@@ -19,7 +19,7 @@ import yaml
 from opagent import paths
 from tests.doubles import libraries, runtimes, scripted_model
 from tests.doubles.patience import PATIENCE, until
-from tests.doubles.scripted_model import INPUT, OUTPUT, Model, call, fail, say
+from tests.doubles.scripted_model import CACHED, INPUT, OUTPUT, Model, call, fail, say
 from tests.integration.conftest import Talk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,22 +171,28 @@ def test_a_template_is_a_binding_that_works(desk: Talk, model: Model, name: str)
     assert ("write" in model.asked[-1].tools) == (name != "reviewer")
 
 
-def test_the_key_stays_with_the_proxy(talk: Talk, assistant: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guide: a key without the key."""
+def test_the_key_stays_with_the_proxy(
+    talk: Talk, assistant: Path, model: Model, interface: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guide: a key without the key. In both interfaces, counted by the proxy."""
     libraries.lend(assistant)
     configure(model, secrets={"model": "env:MY_OWN_NAME"})
     monkeypatch.setenv("MY_OWN_NAME", REAL)
-    monkeypatch.setenv("OPENAI_BASE_URL", f"{model.url}/v1")
-    monkeypatch.setenv("OPENAI_MODEL", "scripted")
-    secrets = {"OPENAI_API_KEY": {"from": "user:model", "to": f"127.0.0.1:{model.port}"}}
-    roles = {"writer": {"runtime": "assistant", "mode": "auto"}}
+    key, address = ("OPENAI_API_KEY", "OPENAI_BASE_URL") if interface == "chat" else ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
+    monkeypatch.setenv(address, model.environment(interface)[address])
+    secrets = {key: {"from": "user:model", "to": f"127.0.0.1:{model.port}"}}
+    roles = {"writer": {"runtime": "assistant", "mode": "auto", "model": "scripted"}}
     runtimes.bind(talk.client, talk.directory, "writer", roles=roles, can={"secrets": secrets}, sandbox={"level": "strict"})
     model.then(call("run", command="tr '\\0' '\\n' < /proc/$PPID/environ"), say("done"))
     conversation = talk.create("writer")
     assert talk.say(conversation, "show your environment")["state"] == "done"
-    assert model.asked[0].headers["authorization"] == f"Bearer {REAL}"
-    assert "OPENAI_API_KEY=opagent-" in model.asked[1].texts[-1]
+    sent = model.asked[0].headers
+    assert REAL in (sent.get("authorization", ""), sent.get("x-api-key"), sent.get("authorization", "").removeprefix("Bearer "))
+    assert f"{key}=opagent-" in model.asked[1].texts[-1]
     assert REAL not in model.asked[1].texts[-1]
+    read = INPUT if interface == "chat" else INPUT - CACHED  # what the interface itself calls input
+    row = until(lambda: (found := talk.client.request("usage/list", {})["usage"]) and found[0]["metered_output"] and found[0])
+    assert (row["metered_input"], row["metered_output"]) == (2 * read, 2 * OUTPUT)
 
 
 def test_without_a_model_the_turn_fails_and_says_how_to_get_one(talk: Talk, assistant: Path) -> None:

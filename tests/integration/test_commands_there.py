@@ -15,6 +15,7 @@ import pytest
 from opagent.cli.run import root
 from opagent.client import Client
 from tests.conftest import isolated
+from tests.doubles import packages
 from tests.doubles.patience import until
 from tests.doubles.places import THERE, Place, conversation, place
 from tests.doubles.terminal import run, run_json
@@ -84,6 +85,7 @@ WORKS = [
     ("explain there:docs", "{dir}"),
     ("runtime list --host there", "librarian"),
     ("runtime info librarian --host there", "librarian 0.1.0"),
+    ("runtime probe echo --host there", "asks before it writes"),
     ("trust --host there --list", "no binding has been judged yet"),
     ("trust -C there:docs", "{dir}"),
     ("trust there:docs --show", "{dir}"),
@@ -101,6 +103,7 @@ WORKS = [
     ("audit list -C there:docs", "turn_state"),
     ("audit verify --host there", "whole"),
     ("audit export --host there", '"seq"'),
+    ("audit backup --host there copy.db", "bytes"),
     ("conversations list --host there -a", "{id}"),
     ("conversations list -C there:docs", "{id}"),
     ("conversations list there:docs", "{id}"),
@@ -140,11 +143,12 @@ REFUSED = [
     ("secrets check x --host there", 2, "on this machine only", "opagent secrets check x"),
     ("secrets set x -C there:docs", 2, "on this machine only", "opagent secrets set x"),
     ("secrets forget x --host there", 2, "on this machine only", "opagent secrets forget x"),
+    ("runtime new x --host there", 2, "on this machine", "opagent runtime new x"),
     ("runtime install nobody --host there", 4, "no runtime is named 'nobody'", "opagent --host there runtime list --all"),
     ("runtime upgrade nobody --host there", 4, "nobody is not installed", "opagent --host there runtime install nobody"),
     ("runtime rollback nobody --host there", 4, "no version of 'nobody'", "opagent --host there runtime list"),
     ("runtime pin nobody --host there", 4, "no version of 'nobody'", "opagent --host there runtime list"),
-    ("runtime remove nobody --host there", 4, "no version of 'nobody'", "opagent --host there runtime list"),
+    ("runtime remove nobody --yes --host there", 4, "no version of 'nobody'", "opagent --host there runtime list"),
     ("runtime bundle nobody -o x.tar --host there", 4, "no version of 'nobody'", "opagent --host there runtime list"),
     ("logs --host there zzzzz", 4, "zzzzz", "opagent --host there ps --all"),
     ("wait --host there zzzzz", 4, "zzzzz", "opagent --host there"),
@@ -194,6 +198,15 @@ def test_the_daemon_there_is_stopped_and_ours_goes_on(both: Both, place: tuple[s
     assert run_json("daemon", "status", *place)["pid"] not in (before, ours)
     assert run_json("daemon", "status")["pid"] == ours
     assert run_json("ps")["processes"]
+
+
+def test_a_runtime_is_installed_there_and_not_here(both: Both, tmp_path: Path) -> None:
+    own = packages.own(tmp_path / "own", "mine", "1.0")
+    row = run_json("runtime", "install", str(own), "--host", "there")["runtime"]
+    assert row["active"] == row["version"] and row["package"].startswith(str(both.there.home))
+    assert run_json("runtime", "info", "mine", "--verify", "--host", "there")["problem"] == ""
+    assert run("runtime", "info", "mine").returncode == 4
+    assert run_json("runtime", "remove", "mine", "--yes", "--host", "there")["runtime"]["versions"] == []
 
 
 def test_no_command_is_forgotten() -> None:

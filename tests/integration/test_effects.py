@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from opagent import paths
 from opagent.store import audit, opening
 from opagent.store.blobs import Blobs
+from tests.doubles import runtimes
 from tests.doubles.patience import until
 from tests.doubles.strings import Strings
 from tests.integration.conftest import Talk
@@ -96,6 +99,20 @@ def test_what_changes_by_itself_in_a_turn_is_seen_after_it(talk: Talk) -> None:
 
 
 OPTIONS = [{"optionId": "y", "name": "Yes", "kind": "allow_once"}, {"optionId": "n", "name": "No", "kind": "reject_once"}]
+
+
+def test_what_an_agent_changes_while_it_starts_is_told_with_the_turn_it_was_started_for(talk: Talk) -> None:
+    (talk.directory / "old.md").write_text("old")
+    runtimes.echo("late", "--start-delay=0.3")
+    spec = paths.config() / "runtimes/late/runtime.yaml"
+    said = yaml.safe_load(spec.read_text())
+    said["command"] = ["/bin/sh", "-c", 'echo started > old.md; exec "$@"', "sh", *said["command"]]
+    spec.write_text(yaml.safe_dump(said))
+    runtimes.bind(talk.client, talk.directory, "late")
+    conversation = talk.create("late")
+    first, second = talk.say(conversation, "hello"), talk.say(conversation, "again")
+    seen = [(Path(row["obj"]["path"]).name, row["obj"]["how"], row["who"]["turn"]) for row in rows("fs.write")]
+    assert seen == [("old.md", "changed", first["id"])] and second["state"] == "done"
 
 
 def test_a_yes_to_an_agents_own_call_is_recorded_before_it_hears_it_and_ends_by_its_report(talk: Talk) -> None:

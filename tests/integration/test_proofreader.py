@@ -83,4 +83,3 @@ def test_without_its_libraries_it_says_how_to_install(talk: Talk) -> None:
     assert "lib/codespell_lib" in done.stderr
     command = catalog.install_command(catalog.find("proofreader"))
     assert command in done.stderr
-    assert "--require-hashes" in command

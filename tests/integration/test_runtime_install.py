@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,33 @@ def test_a_wheel_is_installed_and_talks(home: Path) -> None:
     assert set(parts) == {"needed", "py-agent"} and found["version"] == "1.4.2"
     assert talks(home, "py-agent") == "echo: hi\n"
     assert run("runtime", "info", "py-agent", "--verify").returncode == 0
+
+
+def test_a_wheel_for_another_python_says_so(home: Path) -> None:
+    packages.wheel(home / "wheels", "py-agent", "1.0", python=">=3.99")
+    done = run("runtime", "install", "pypi:py-agent", **packages.pip_environment(home / "wheels"))
+    assert done.returncode == 1 and "no Python here is one that it takes" in done.stderr and "3.99" in done.stderr
+    assert left() == [] and max(map(len, done.stderr.splitlines())) < 300
+
+
+def test_of_two_programs_of_one_name_the_one_that_can_run(home: Path) -> None:
+    """fast-agent-acp 0.10.1 names a module that it does not hold; a package that it needs has the same program."""
+    hollow = packages.wheel(home / "wheels", "py-agent", "1.0", requires=("zz-real",))
+    real = packages.wheel(home / "wheels", "zz-real", "1.0")
+    with zipfile.ZipFile(real) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    content["zz_real-1.0.dist-info/entry_points.txt"] = b"[console_scripts]\npy-agent = zz_real:main\n"
+    with zipfile.ZipFile(real, "w") as file:
+        for name, data in content.items():
+            file.writestr(name, data)
+    with zipfile.ZipFile(hollow) as file:
+        content = {name: file.read(name) for name in file.namelist() if not name.startswith("py_agent/")}
+    content["py_agent-1.0.dist-info/RECORD"] = b"".join(f"{name},,\n".encode() for name in content)
+    with zipfile.ZipFile(hollow, "w") as file:
+        for name, data in content.items():
+            file.writestr(name, data)
+    installed("pypi:py-agent", **packages.pip_environment(home / "wheels"))
+    assert talks(home, "py-agent") == "echo: hi\n"
 
 
 def test_nothing_is_built_unless_somebody_says_so(home: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from opagent import paths
 from opagent.client import Client
-from opagent.packages import ability, catalog
+from opagent.packages import ability, catalog, starter
 from tests.doubles import minimal
 from tests.doubles import runtimes as doubles
 from tests.doubles.terminal import run
@@ -140,3 +140,19 @@ def test_a_deeper_binding_cannot_take_a_need_away(home: Path) -> None:
         shown = client.request("binding/explain", {"path": str(home / "notes/deep")})
     assert shown["launch"]["seen"]["needs"] == ["mcp", "ask"]
     assert shown["trust"] == "unneeded"  # a need only narrows
+
+
+def test_what_is_installed_is_probed_before_it_counts(home: Path) -> None:
+    source = starter.write("mine", "python", str(home / "sources")).folder
+    done = run("runtime", "install", str(source), cwd=home)
+    assert done.returncode == 0 and "seen of mine: ask, cancel" in done.stderr, done.stdout + done.stderr
+    assert "asks before it writes: yes" in run("runtime", "info", "mine", cwd=home).stdout
+
+    (source / "agent.py").write_text("raise SystemExit('no such module')\n")
+    description = source / "runtime.yaml"
+    description.write_text(description.read_text().replace("0.1.0", "0.2.0"))
+    done = run("runtime", "upgrade", "mine", cwd=home)
+    assert done.returncode == 10 and "it did not come up" in done.stderr and "no such module" in done.stderr
+    known = json.loads(run("runtime", "list", "--json", cwd=home).stdout)["runtimes"]
+    [mine] = [row for row in known if row["name"] == "mine"]
+    assert mine["version"].startswith("0.1.0") and len(mine["others"]) == 1

@@ -9,15 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opagent import paths
+from opagent.errors import NotTrusted
 from opagent.process import limits, probe, tree
 from opagent.process.box import Pipes
+from opagent.process.pins import Pins
 from opagent.process.profile import Limits, Profile
 from opagent.process.sandbox import Bwrap
 from tests.doubles import runtimes
@@ -31,11 +33,9 @@ SHELL = "import subprocess as s\nd = s.run({!r}, shell=True, stdout=s.PIPE, stde
 class Hands:
     """An agent that runs what it is told, in a bound directory."""
 
-    def __init__(
-        self, talk: Talk, *, state: Sequence[str] = (".cache/hands",), from_home: Sequence[str] = (), **binding: Any
-    ) -> None:
+    def __init__(self, talk: Talk, *, runtime: Mapping[str, Any] | None = None, **binding: Any) -> None:
         self.talk = talk
-        runtimes.put("hands", sys.executable, "-I", "-S", str(HANDS), state=list(state), from_home=list(from_home))
+        runtimes.put("hands", sys.executable, "-I", "-S", str(HANDS), **{"state": [".cache/hands"], **(runtime or {})})
         runtimes.bind(talk.client, talk.directory, "hands", **binding)
         self.conversation = talk.create("hands")
 
@@ -106,7 +106,7 @@ def test_what_it_keeps_cannot_be_turned_into_something_of_the_person(talk: Talk,
 
 def test_it_has_a_copy_of_what_it_signs_in_with(talk: Talk, notes: Path, home: Path) -> None:
     put(home, **{".cache__hands__auth": "token", ".cache__hands__sessions__1": "another directory's", ".ssh__id": "key"})
-    hands = Hands(talk, from_home=[".cache/hands/auth"])
+    hands = Hands(talk, runtime={"from_home": [".cache/hands/auth"]})
     assert hands.shell("ls -A ~/.cache/hands; cat ~/.cache/hands/auth") == "auth\ntoken0"
     assert "~/.cache/hands/auth" in hands.notes() and "token" not in hands.notes()
     shown = talk.client.request("binding/explain", {"path": str(notes), "environment": dict(os.environ)})["sandbox"]
@@ -119,7 +119,9 @@ def test_it_has_a_copy_of_what_it_signs_in_with(talk: Talk, notes: Path, home: P
 
 def test_what_a_package_of_others_names_is_not_copied(talk: Talk, notes: Path, home: Path) -> None:
     put(home, **{".cache__hands__auth": "token", ".config__gh__hosts.yml": "token"})
-    hands = Hands(talk, state=[".cache/hands", ".config"], from_home=[".cache/hands/auth", ".config/gh", ".config"])
+    hands = Hands(
+        talk, runtime={"state": [".cache/hands", ".config"], "from_home": [".cache/hands/auth", ".config/gh", ".config"]}
+    )
     assert hands.shell("ls -A ~/.cache/hands ~/.config").split() == [
         "/home/agent/.cache/hands:",
         "auth",
@@ -147,6 +149,15 @@ def test_its_limits_are_those_of_the_binding_and_cannot_be_raised(talk: Talk, no
     assert json.loads(said) == [[40, 40], [1 << 30, 1 << 30], [8 << 20, 8 << 20], [100, 100], [0, 0]]
 
 
+@pytest.mark.parametrize("level", ["strict", "landlock"])
+def test_others_come_first_where_the_processor_is_wanted(talk: Talk, notes: Path, level: str) -> None:
+    said = Hands(talk, sandbox={"level": level}).python(
+        "import os\nprint(os.getpriority(os.PRIO_PROCESS, 0))\n"
+        "try:\n    os.setpriority(os.PRIO_PROCESS, 0, 0); print('RAISED')\nexcept OSError as error: print(type(error).__name__)"
+    )
+    assert said == f"{max(limits.NICE, os.getpriority(os.PRIO_PROCESS, 0))}\nPermissionError\n"
+
+
 def test_it_has_no_descriptor_of_ours_and_small_files_of_the_system(talk: Talk, notes: Path) -> None:
     hands = Hands(talk)
     fds = hands.python(
@@ -158,6 +169,41 @@ def test_it_has_no_descriptor_of_ours_and_small_files_of_the_system(talk: Talk, 
     ours = hashlib.sha256(Path("/etc/passwd").read_bytes() + Path("/etc/group").read_bytes()).hexdigest()
     assert digest.split()[0] == ours and umask == "0077"
     assert said.count("Read-only file system") == 2
+
+
+PIPES = """
+import os, sys
+from opagent.process import sandbox
+from opagent.process.box import Pipes
+from opagent.process.profile import Profile
+if sys.argv[2] == "aside":
+    sandbox.spare = lambda: ()
+print(len(sandbox.spare()))
+before = sorted(os.listdir("/proc/self/fd"))
+(theirs, stdin), (stdout, write), null = os.pipe(), os.pipe(), os.open(os.devnull, os.O_RDWR)
+script = 'read -r line; echo "$line"; exec <&- >&-; exec sleep 600'
+env = {"PATH": "/usr/bin:/bin", "OPAGENT_TEST_ID": os.environ["OPAGENT_TEST_ID"]}
+started = sandbox.Bwrap(Profile(sys.argv[1])).start(("/bin/sh", "-c", script), env, sys.argv[1], Pipes(theirs, write, null))
+os.close(theirs)
+os.close(write)
+os.write(stdin, b"hello\\n")
+print(os.read(stdout, 100), os.read(stdout, 100))
+try:
+    os.write(stdin, b"more")
+except BrokenPipeError:
+    print("nobody reads", started.popen.poll())
+started.popen.kill()
+started.popen.wait()
+for fd in (stdin, stdout, null, started.status):
+    os.close(fd)
+print(sorted(os.listdir("/proc/self/fd")) == before)
+"""
+
+
+@pytest.mark.parametrize(("way", "ours"), [("aside", 0), ("ours", 2)])
+def test_nobody_but_the_program_holds_its_pipes(home: Path, way: str, ours: int) -> None:
+    done = subprocess.run([sys.executable, "-c", PIPES, str(home), way], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{ours}\nb'hello\\n' b''\nnobody reads None\nTrue\n"
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -186,6 +232,48 @@ def test_protected_names_cannot_be_written(talk: Talk, notes: Path, name: str) -
     hands = Hands(talk)
     assert "Read-only file system" in hands.shell(f"echo evil >> {name}")
     assert "evil" not in (notes / ".envrc").read_text()
+
+
+def test_what_was_trusted_is_what_it_sees_until_it_is_asked_about_again(talk: Talk, notes: Path) -> None:
+    put(notes, **{".mcp.json": "{}", ".claude__settings": "old", ".claude__hooks__run": "#!/bin/sh\necho old", "plain": "old"})
+    (notes / ".claude/hooks/run").chmod(0o755)
+    (notes / ".claude/too").symlink_to("settings")
+    hands = Hands(talk, runtime={"runs": [".mcp.json", ".claude", "plain"]}, can={"read": {"deny": [".claude/secret"]}})
+    look = "cat .mcp.json .claude/settings .claude/too plain; .claude/hooks/run; ls -A .claude .claude/hooks"
+    before = "{}oldoldoldold\n.claude:\nhooks\nsettings\ntoo\n\n.claude/hooks:\nrun\n0"
+    assert hands.shell(look) == before
+    assert "Read-only" in hands.shell("echo evil > .claude/settings") and "Read-only" in hands.shell("echo evil > .claude/new")
+    shown = talk.client.request("binding/explain", {"path": str(notes), "environment": dict(os.environ)})["sandbox"]
+    assert {".mcp.json", ".claude", ".claude/settings"} <= set(shown["fixed"]) and "plain" not in shown["fixed"]
+    put(notes, **{".claude__new": "new", ".claude__hooks__run": "#!/bin/sh\necho new", "plain": "new", ".claude__swapped": "new"})
+    (notes / ".claude/swapped").rename(notes / ".claude/settings")
+    (notes / ".mcp.json").write_text('{"evil": 1}')
+    assert hands.shell(look) == before.replace("{}oldoldold", "{}oldoldnew")
+    talk.client.request("process/stop", {"process": hands.conversation["id"]})
+    turn = talk.say(hands.conversation, "print(1)")
+    assert turn["state"] == "failed" and turn["reason"] == "not_trusted"
+
+
+@pytest.mark.parametrize("swap", ["content", "gone", "link", "pipe", "above"])
+def test_a_swap_between_the_look_and_the_launch_starts_nothing(home: Path, swap: str) -> None:
+    put(home, **{".claude__settings": "good", "evil": "evil", "elsewhere__settings": "evil"})
+    place = home / ".claude/settings"
+    profile = Profile(
+        str(home), protected=(".claude",), whole=(".claude",),
+        verified=((".claude/settings", hashlib.sha256(b"good").hexdigest()),),
+    )  # fmt: skip
+    Pins(profile).close()
+    if swap == "above":
+        (home / ".claude").rename(home / "old")
+        (home / ".claude").symlink_to("elsewhere")
+    else:
+        place.unlink()
+        {
+            "content": lambda: place.write_text("evil"), "gone": lambda: None, "link": lambda: place.symlink_to("../evil"),
+            "pipe": lambda: os.mkfifo(place),
+        }[swap]()  # fmt: skip
+    with pytest.raises((NotTrusted, OSError)):
+        Pins(profile)
 
 
 def test_a_link_is_left_and_what_it_leads_to_is_protected(talk: Talk, notes: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from opagent.daemon import census, ownwill
+from opagent.watch import inventory
 
 
 def test_names_and_links_out(tmp_path: Path) -> None:
@@ -34,19 +35,22 @@ def test_a_large_tree_is_not_looked_at_to_its_end(tmp_path: Path) -> None:
 
 def test_what_changed_since(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    for name in ("conftest.py", "sub/x.pth", "other.txt", ".envrc"):
+    (tmp_path / "node_modules/x").mkdir(parents=True)
+    (tmp_path / ".git/hooks").mkdir(parents=True)
+    for name in ("conftest.py", "sub/x.pth", "other.txt", ".envrc", "node_modules/x/Makefile", ".git/hooks/Makefile"):
         (tmp_path / name).touch()
-    tree = census.take(str(tmp_path)).tree
+    tree = census.take(str(tmp_path)).names
     newest = max(os.lstat(tmp_path / name).st_ctime_ns for name in ("conftest.py", "sub/x.pth", ".envrc"))
     names = frozenset((".envrc",))
-    assert ownwill.changed(str(tmp_path), tree, names, newest - 10**9) == [".envrc", "conftest.py", "sub/x.pth"]
+    for found in (tree, inventory.take(str(tmp_path)).entries):
+        assert sorted(ownwill.changed(str(tmp_path), found, names, newest - 10**9)) == [".envrc", "conftest.py", "sub/x.pth"]
     assert ownwill.changed(str(tmp_path), tree, names, newest + 10**9) == []
 
 
 def test_scripts_are_compared_and_not_the_rest(tmp_path: Path) -> None:
     def scripts(text: str) -> dict[str, str]:
         (tmp_path / "package.json").write_text(text)
-        return ownwill.scripts(str(tmp_path), census.take(str(tmp_path)).tree)
+        return ownwill.scripts(str(tmp_path), census.take(str(tmp_path)).names)
 
     first = scripts('{"scripts": {"test": "x"}, "version": "1"}')
     assert first and scripts('{"version": "2", "scripts": {"test": "x"}}') == first

@@ -73,7 +73,8 @@ class Reply:
 def decide(asked: Asked) -> Reply:
     if not asked.tools:
         return Reply(json.dumps(_something(asked.form)) if asked.form else "A short title")
-    orders = [(place, _order(said.text)) for place, said in enumerate(asked.messages) if ORDER in said.text and not said.result]
+    orders = [(place, _order(said.text)) for place, said in enumerate(asked.messages) if not said.result]
+    orders = [(place, order) for place, order in orders if order]
     if not orders:
         return Reply("hello")
     order = orders[-1][1]
@@ -88,15 +89,17 @@ def decide(asked: Asked) -> Reply:
 
 
 def _order(text: str) -> str:
-    return text.rpartition(ORDER)[2].partition("\n")[0].strip()
+    """The last one in a message that stands at the start of a line: elsewhere it is told of, as in a conversation so far."""
+    return next((line.removeprefix(ORDER).strip() for line in reversed(text.splitlines()) if line.startswith(ORDER)), "")
 
 
 def _ordered(verb: str, rest: str, tools: Sequence[Tool]) -> Reply:
+    own = [tool for tool in tools if not tool.group and "opagent" not in tool.name]  # not those of servers: OpAgent's write notes
     if verb == "write":
         path, _, text = rest.partition(" ")
-        return _writing(path, text, tools) or _running(f"printf %s '{text}' > '{path}'", tools) or Reply("no tool writes")
+        return _writing(path, text, own) or _running(f"printf %s '{text}' > '{path}'", own) or Reply("no tool writes")
     if verb == "run":
-        return _running(rest, tools) or Reply("no tool runs commands")
+        return _running(rest, own) or Reply("no tool runs commands")
     # agents put the name of the server around that of the tool
     for tool in tools:
         if rest in tool.name:

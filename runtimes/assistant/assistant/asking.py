@@ -2,20 +2,17 @@
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Awaitable, Callable
-from email.utils import parsedate_to_datetime
 
 import httpx2
 
 from assistant.chatapi import said
 from assistant.endpoint import Endpoint
 from assistant.talk import Answer, Ask, BrokenAnswer
+from assistant.waits import LONGEST_ASKED, back_off, retry_after
 
 TRIES = 6
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds, where the endpoint names none
-LONGEST_ASKED = 120.0  # seconds: an endpoint that wants us to wait longer is not waited for
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 TIMEOUT = httpx2.Timeout(30.0, read=300.0)
 ERROR_BYTES = 64 * 1024
@@ -55,7 +52,7 @@ class Model:
             try:
                 return await self._once(endpoint, ask, show)
             except _Again as error:
-                wait = error.wait if error.wait is not None else _back_off(number)
+                wait = error.wait if error.wait is not None else back_off(number)
                 if number == TRIES:
                     raise EndpointError(f"{error}; it was asked {TRIES} times") from error
                 if wait > LONGEST_ASKED:
@@ -121,22 +118,6 @@ async def _refused(response: httpx2.Response) -> Exception:
     if response.status_code in AGAIN:
         return _Again(words, retry_after(response.headers.get("retry-after", ""), time.time()))
     return EndpointError(words, response.status_code)
-
-
-def retry_after(text: str, now: float) -> float | None:
-    """Seconds to wait by a `Retry-After` (RFC 9110, 10.2.3): a number, or a date."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(text).timestamp() - now
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if seconds == seconds else None
-
-
-def _back_off(number: int) -> float:
-    return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (number - 1)) * random.uniform(0.5, 1.0)
 
 
 def _host(endpoint: Endpoint) -> str:

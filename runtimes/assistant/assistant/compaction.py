@@ -26,7 +26,7 @@ def split(messages: Sequence[Message], context: int) -> tuple[list[Message], lis
     while at < len(messages) and messages[at].role == "tool":
         at += 1
     if at == 0 and len(messages) > 1:  # it is small, and still the endpoint says that it does not fit
-        at = max(place for place, message in enumerate(messages) if message.role == "user") or len(messages) - 1
+        at = max((place for place, message in enumerate(messages) if message.role == "user"), default=0) or len(messages) - 1
         while at < len(messages) and messages[at].role == "tool":
             at += 1
     return list(messages[:at]), list(messages[at:])

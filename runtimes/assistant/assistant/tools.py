@@ -1,5 +1,6 @@
 """The tools of our own: one table. What changes something asks first; what a sandbox forbids comes back as its error."""
 
+import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -70,7 +71,8 @@ async def _read(hands: Hands, given: Arguments) -> str:
 
 async def _list(hands: Hands, given: Arguments) -> str:
     folder = files.resolve(hands.root, word(given, "path", "."))
-    return running.bounded(files.listed(hands.root, folder, word(given, "pattern", "")), hands.limit)
+    found = await asyncio.to_thread(files.listed, hands.root, folder, word(given, "pattern", ""))  # a large tree takes a while
+    return running.bounded(found, hands.limit)
 
 
 async def _search(hands: Hands, given: Arguments) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from opagent.cli.app import App
 from opagent.errors import ScriptsRefused
 from opagent.packages.fetching import Script, Tools, failure
 from opagent.process import probe
@@ -23,52 +23,54 @@ from opagent.process.sandbox import Bwrap
 _LIMITS = Limits(processes=256, memory=0, file=0, files=4096, tmp=1 << 30, disk=0)
 
 
-def progress(app: App, text: str) -> None:
-    """What is being done, in a line that the next one takes the place of; "" wipes it. In a log it is a line."""
-    if sys.stderr.isatty():
-        app.out.status(text)
-    elif text:
-        app.out.talk(text)
+class Desk(Protocol):
+    """Where an installation is asked for: a person at a terminal, or the words of one who said everything beforehand."""
+
+    env: Mapping[str, str]  # of whoever asks
+    timeout: float  # seconds for each thing that is started
+
+    def tell(self, text: str) -> None:
+        """A line for a person."""
+
+    def progress(self, text: str) -> None:
+        """What is being done; "" when it is over."""
+
+    def agrees(self, question: str) -> bool | None:
+        """A yes or a no; None where nobody can be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A person at a terminal; `allowed`: said beforehand."""
+    """`allowed`: all scripts and builds, said beforehand."""
 
-    app: App
+    desk: Desk
     allowed: bool
 
     def build(self) -> bool:
         if self.allowed:
-            self.app.out.talk("source packages may be built: that is NOT confined")
+            self.desk.tell("source packages may be built: that is NOT confined")
         return self.allowed
 
     def scripts(self, needed: tuple[Script, ...], other: tuple[Script, ...]) -> tuple[Script, ...]:
         """All that is needed, and the rest where that was said."""
-        if self.allowed or (self.app.settings.yes and not needed):
+        if self.allowed or not needed:
             return (*needed, *other) if self.allowed else ()
-        if not needed:
-            return ()
-        progress(self.app, "")
+        self.desk.progress("")
         where = "in the sandbox, without network" if probe.strict() else f"NOT confined: {probe.strict().why}"
         lines = "\n".join(f"  {each}" for each in needed)
-        if self.app.settings.yes:
-            self.app.out.talk(f"runs {where}:\n{lines}")
-            return needed
-        if not self.app.interactive:
-            why = f"it would run {where}: {'; '.join(map(str, needed))}"
-            raise ScriptsRefused(
-                "nobody can be asked whether its install scripts may run", why, "opagent runtime install ... --allow-scripts"
-            )
-        self.app.out.talk(f"it needs to run, {where}:\n{lines}")
-        if not self.app.confirm("Run this now?"):
+        answer = self.desk.agrees(f"it needs to run, {where}:\n{lines}\nRun this now?")
+        if answer is None:
+            why, hint = f"it would run {where}: {'; '.join(map(str, needed))}", "opagent runtime install ... --allow-scripts"
+            raise ScriptsRefused("nobody can be asked whether its install scripts may run", why, hint)
+        if not answer:
             raise ScriptsRefused("nothing was installed", "nobody said yes to its install scripts", "opagent runtime list")
         return needed
 
     def run(self, argv: list[str], package: Path, tools: Tools) -> str:
         """Confined where level strict works here. The level, or "none"."""
         able = probe.strict()
-        progress(self.app, f"running the install scripts {'in the sandbox' if able else 'WITHOUT a sandbox: ' + able.why} ...")
+        how = "in the sandbox" if able else f"WITHOUT a sandbox: {able.why}"
+        self.desk.progress(f"running the install scripts {how} ...")
         if not able:
             tools.run(argv, package)
             return "none"
