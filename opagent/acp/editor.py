@@ -120,8 +120,9 @@ def stopped(body: Mapping[str, Any], turn: str, cancelled: bool) -> Body | tuple
 
 def ending(body: Mapping[str, Any]) -> str:
     """What a person is told of a turn that did not end well."""
-    sentence = as_text(body.get("sentence")) or f"the turn was {as_text(body.get('state'))}"
-    hint = as_text(body.get("hint"))
+    sentence, state, hint = (as_text(body.get(key)) for key in ("sentence", "state", "hint"))
+    if not sentence or state == "interrupted":
+        sentence = f"the turn was {state}" + (f": {sentence}" if sentence else "")
     return f"{sentence.rstrip('.')}. Try: {hint}" if hint else sentence
 
 

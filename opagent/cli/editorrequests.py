@@ -172,6 +172,8 @@ def _open(server: Server, asked: Asked, history: str, observes: bool = False, mo
         opening.notices += _not_started(asked.params)
         if history == "full":
             opening.history = History(session.shown)
+        else:
+            session.shown.mine |= set(session.prompts)
         client.unsubscribe(ident)  # what is on its way from before would count as seen
         opening.until = client.subscribe(ident, 0 if history == "full" else None)
         if history == "pending_only":
@@ -196,7 +198,6 @@ def _session(server: Server, shown: Mapping[str, Any], line: Line, known: Sessio
     if known is not None:
         known.gone()
         session.prompts, session.cancelled, session.new = known.prompts, known.cancelled, known.new
-        session.shown.mine |= set(known.prompts)
     server.sessions[session.id] = session
     return session
 

@@ -149,6 +149,8 @@ class Session:
             self._pending.pop(as_text(event.body.get("id")), None)
         else:
             history.take(event)
+            if event.kind is Kind.TURN_STATE and event.body.get("state") in FINAL:
+                self._ended(str(event.turn), event.body)
 
     def waits(self, approval: Mapping[str, Any]) -> None:
         """A question that was asked before the session was opened."""

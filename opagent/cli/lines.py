@@ -116,7 +116,8 @@ class Line:
 
     def _dial(self) -> None:
         if self.client is None:
-            self._local = apart.client(PROGRAM)  # here: the thread starts no process
+            apart.client(PROGRAM).close()  # so that it is there when the thread wants it
+            self._local = Client(PROGRAM)
         self._dialing = threading.Thread(target=self._connect, name=f"dial-{self.machine}", daemon=True)
         self._dialing.start()
 

@@ -91,8 +91,10 @@ KINDS = {
                       "The turn was queued, runs, waits or has ended. What was typed stands in the first one. Who follows the "
                       "conversation hears of the end once the file shows it.\n\n"
                       "`delivered` is the approval whose answer the agent was just told."),
-    Kind.AGENT_STATE: ("state?, runtime?, process?, sentence?, commands?, ...",
-                       "The process moved ([process life](../concepts/process-life.md)), or the agent told its commands."),
+    Kind.AGENT_STATE: ("state?, runtime?, process?, sentence?, code?, hint?, commands?, session?, set?, refused?, ...",
+                       "The process moved ([process life](../concepts/process-life.md)), or the agent told its commands. "
+                       "`session` is what its session says of itself (modes, options), `set` the request of somebody's wish "
+                       "that it took or `refused`."),
     Kind.DOCUMENT: ("what, region?, body?, latin1?, after?, text?, hint?, path?, state?, ...",
                     "Something about the conversation file; `what` says which of the things below."),
     Kind.NOTE: ("text, rule?, effect?", "A remark of OpAgent or of the agent. An event of an unknown kind arrives as a note."),

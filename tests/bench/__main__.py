@@ -9,7 +9,21 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import calling, confined, load, merging, noticing, proxying, redacting, remote, rights, starts, storing, stream
+from tests.bench import (
+    calling,
+    confined,
+    editor,
+    load,
+    merging,
+    noticing,
+    proxying,
+    redacting,
+    remote,
+    rights,
+    starts,
+    storing,
+    stream,
+)
 from tests.bench.place import Place
 from tests.bench.rows import Row, table
 from tests.bench.sizes import QUICK, WHOLE, Sizes
@@ -22,6 +36,7 @@ MEASURES: dict[str, Callable[[Place, Sizes], Iterator[Row]]] = {
     "proxy": proxying.proxying,
     "flood": stream.flood,
     "delay": stream.delay,
+    "editor": editor.editor,
     "memory": load.memory,
     "turns": load.turns,
     "beside": load.beside,

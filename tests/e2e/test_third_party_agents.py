@@ -20,6 +20,7 @@ from opagent import paths
 from opagent.packages import catalog
 from opagent.packages.rehearsal import server
 from tests.doubles import desk as desks
+from tests.doubles.acpeditor import editor
 from tests.doubles.desk import Desk
 from tests.doubles.patience import until
 
@@ -137,3 +138,27 @@ def test_a_conversation_through_opagent(desk: Desk, name: str, tmp_path: Path) -
     text = desk.conversation()
     assert text.count("Are you there?") == 1 and "marmalade" in text
     assert shlex.quote(name) in text
+
+
+def test_a_conversation_from_an_editor(desk: Desk, name: str) -> None:
+    """The same through `opagent acp`: the question is a button, the agent is killed, another editor goes on."""
+    new, once = desk.directory / "new.md", {key: text for key, text in desk.environment.items() if os.environ.get(key) != text}
+    with editor(cwd=desk.directory, **once) as one:
+        session = one.open()
+        assert "hello" in one.prompt(order("hello"))[0]
+        number = one.ask(order("write", str(new), "fresh"))
+        if AGENTS[name].asks:
+            question = one.asked()
+            assert not new.exists()
+            one.choose(question, "once")
+        assert one.answer_to(number)["result"]["stopReason"] == "end_turn"
+        assert new.read_text() == "fresh"
+        assert [update for update in one.updates() if update["sessionUpdate"] == "tool_call"]
+    [agent] = json.loads(desk.run("ps", "--json").stdout)["processes"]
+    for process in desk.processes():
+        process.send_signal(signal.SIGKILL)
+    until(lambda: agent["id"] not in desk.run("ps", "--json").stdout)
+    with editor(cwd=desk.directory, **once) as other:
+        other.initialize()
+        assert "hello" in json.dumps(other.load(session))
+        assert "hello" in other.prompt(order("hello"))[0]

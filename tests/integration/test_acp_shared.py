@@ -301,6 +301,21 @@ def test_an_editor_that_does_not_read(bound: Talk) -> None:
         assert len(one.said("agent_message_chunk")) == count * size
 
 
+def test_a_session_that_is_loaded_again_in_the_middle_of_its_turn(bound: Talk) -> None:
+    with editor(cwd=bound.directory) as one:
+        session = one.open()
+        number = one.ask("/slow 5 0.1\nto the end")
+        one.update("agent_message_chunk")
+        start = len(one.messages)
+        one.load(session)
+        assert one.answer_to(number)["result"]["stopReason"] == "end_turn"
+        assert one.said("user_message_chunk", start) == "/slow 5 0.1\nto the end"
+        assert one.said("agent_message_chunk", start) == "1 2 3 4 5 echo: to the end"
+        one.ask("x")
+        one.call("session/resume", sessionId=session, cwd=str(bound.directory), mcpServers=[])
+        assert one.prompt("y")[0].endswith("echo: y")
+
+
 def test_many_sessions_in_one_process(bound: Talk) -> None:
     with editor(cwd=bound.directory) as one:
         one.initialize()

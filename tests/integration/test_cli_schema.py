@@ -21,7 +21,7 @@ from tests.doubles import packages, runtimes
 from tests.doubles.sshd import sshd
 from tests.doubles.terminal import run
 
-NO_OBJECT = {"completion", "mcp", "schema", "daemon stop", "daemon run"}
+NO_OBJECT = {"acp", "mcp", "completion", "schema", "daemon stop", "daemon run"}
 Said = Callable[..., list[dict[str, Any]]]
 
 
