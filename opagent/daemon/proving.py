@@ -97,7 +97,7 @@ def launch(spec: RuntimeSpec, argv: tuple[str, ...], client: Mapping[str, str], 
     base = {name: value for name, value in client.items() if name not in spec.pass_env}
     given = environment.build(base, (), spec, process=ident, state=state, workspace=str(where.work)) | _pointed(spec)
     private = (os.path.expanduser("~"), os.path.realpath(os.path.expanduser("~")), str(paths.config()), str(paths.run()))
-    programs = Programs(client.get("PATH", os.defpath), private, str(where.work))
+    programs = Programs(given["PATH"], private, str(where.work))  # with the programs that were installed along
     inside, _ = programs.show(argv, spec.package, spec.needs.get("programs", ()))
     stage = (sys.executable, "-I", "-S", str(_STAGE), "agent", str(PORT), str(where.stage), "--")
     _, mounts = programs.show((*stage, *inside), str(_STAGE.parents[2]))
