@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -19,7 +20,7 @@ from opagent.daemon.ownership import Ownership
 from opagent.daemon.redaction import Known
 from opagent.daemon.spending import Accounts
 from opagent.document.names import new_id
-from opagent.errors import NotFound
+from opagent.errors import NotFound, ProcessNotFound
 from opagent.model import Conversation, ConversationId, ExitReport, ProcessId, ProcessState
 from opagent.store import processes
 from opagent.store.database import Database
@@ -130,7 +131,8 @@ class Shared:
         reason = report.sentence() if report else "never started"
 
         def change(db: Any) -> None:
-            processes.move(db, agent.id, ProcessState.STOPPED, self.now(), reason)
+            with contextlib.suppress(ProcessNotFound):  # its row was refused, so it was never started
+                processes.move(db, agent.id, ProcessState.STOPPED, self.now(), reason)
             self.journal.put(db, ident, rows)
 
         await self.database.write(change)
