@@ -169,7 +169,8 @@ def test_a_node_of_its_own_where_this_one_is_too_old(registry: Registry, npm: di
     shell = f'#!/bin/sh\n[ "$1" = --version ] && echo v99.1.0 && exit\nexec {real} "$@"\n'
     for system in ("linux-x64", "linux-arm64", "darwin-arm64", "darwin-x64"):
         registry.publish(f"node-{system}", "99.1.0", {"bin/node": shell}, bin={"node": "bin/node"})
-    files = {"agent.mjs": "#!/usr/bin/env node\n"}
+    answer = 'console.log(JSON.stringify({ jsonrpc: "2.0", id: 1, result: { protocolVersion: 1 } }))'
+    files = {"agent.mjs": f"#!/usr/bin/env node\nprocess.stdin.once('data', () => {answer});\n"}  # or it would not count
     registry.publish("modern", "1.0.0", files, bin={"modern": "agent.mjs"}, engines={"node": ">=99"})
     found = installed("npm:modern", **npm)
     assert lock("modern")["node"] == "99.1.0"
