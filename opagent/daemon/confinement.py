@@ -126,9 +126,7 @@ def _settle(workspace: Workspace, spec: RuntimeSpec) -> tuple[str, ...]:
 
 
 def from_home(workspace: Workspace, spec: RuntimeSpec) -> tuple[str, ...]:
-    """What is copied from the person's home: only by a description that is ours or theirs, and never what no agent may read."""
-    if spec.source == "installed":
-        return ()
+    """What is copied from the person's home, but for what no agent may read."""
     home = os.path.expanduser("~")
     hidden = [place for place in private(workspace) if place not in (home, os.path.realpath(home))]
     return tuple(

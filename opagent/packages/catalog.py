@@ -36,6 +36,7 @@ class Entry:
     source: str
     version: str = ""  # of an installed one
     origin: str = ""
+    described: bool = False  # by us or by the user, wherever the program comes from
 
 
 def names() -> tuple[str, ...]:
@@ -68,7 +69,8 @@ def _entry(name: str, folder: Path, source: str) -> Entry:
 
 
 def entry_of(chosen: versions.Installed) -> Entry:
-    return Entry(chosen.name, chosen.package, "installed", chosen.version, str(chosen.lock.get("identity", "")))
+    origin, described = str(chosen.lock.get("identity", "")), bool(chosen.lock.get("described"))
+    return Entry(chosen.name, chosen.package, "installed", chosen.version, origin, described)
 
 
 def find(name: str) -> RuntimeSpec:
@@ -136,7 +138,9 @@ def read(entry: Entry) -> RuntimeSpec:
     spec = description.read(content, entry.package, entry.source)
     if entry.source != "installed":
         return spec
-    return replace(spec, version=entry.version or spec.version, bin=programs_of(entry.package), origin=entry.origin)
+    home = spec.from_home if entry.described else ()  # whoever made the program does not say what it gets of a person's home
+    version = entry.version or spec.version
+    return replace(spec, version=version, bin=programs_of(entry.package), origin=entry.origin, from_home=home)
 
 
 def programs_of(package: Path) -> tuple[str, ...]:
