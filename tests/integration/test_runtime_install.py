@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import textwrap
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,9 +170,16 @@ def test_a_node_of_its_own_where_this_one_is_too_old(registry: Registry, npm: di
     shell = f'#!/bin/sh\n[ "$1" = --version ] && echo v99.1.0 && exit\nexec {real} "$@"\n'
     for system in ("linux-x64", "linux-arm64", "darwin-arm64", "darwin-x64"):
         registry.publish(f"node-{system}", "99.1.0", {"bin/node": shell}, bin={"node": "bin/node"})
-    answer = 'console.log(JSON.stringify({ jsonrpc: "2.0", id: 1, result: { protocolVersion: 1 } }))'
-    files = {"agent.mjs": f"#!/usr/bin/env node\nprocess.stdin.once('data', () => {answer});\n"}  # or it would not count
-    registry.publish("modern", "1.0.0", files, bin={"modern": "agent.mjs"}, engines={"node": ">=99"})
+    agent = """#!/usr/bin/env node
+    // it answers, or it would not count; it has no sessions
+    require("node:readline").createInterface({ input: process.stdin }).on("line", (line) => {
+      const { id, method } = JSON.parse(line);
+      const said = method === "initialize" ? { result: { protocolVersion: 1 } } : { error: { code: -32601, message: "no" } };
+      if (id !== undefined) console.log(JSON.stringify({ jsonrpc: "2.0", id, ...said }));
+    });
+    """
+    files = {"agent.js": textwrap.dedent(agent)}
+    registry.publish("modern", "1.0.0", files, bin={"modern": "agent.js"}, engines={"node": ">=99"})
     found = installed("npm:modern", **npm)
     assert lock("modern")["node"] == "99.1.0"
     assert (Path(found["package"]) / "node/node_modules/.bin/node").exists()
