@@ -54,6 +54,7 @@ class Agent:
         self.id, self.generation, self.role, self._post = launch.id, generation, role, post
         self.plan, self.box = plan, launch.box  # how firmly it is held, and what it reaches
         self._launch = launch
+        self.needed = 0  # bytes of memory that its runtime asks for, where no binding says how much it may have
         self.git: Private | None = None  # what it sees of the repository of its workspace
         self.notices: tuple[str, ...] = ()  # for the person, with its first turn
         self.began = 0  # its last turn, nanoseconds of the wall clock

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opagent import files, paths
+from opagent.binding import units
 from opagent.daemon import census, ownwill
 from opagent.daemon.census import Census
 from opagent.errors import AgentFailed, OpAgentError
@@ -176,8 +177,13 @@ def reached(
         read_only=names.read_only,
         writable=names.writable,
         nested=bool(spec.needs.get("nested")),
-        limits=limits.of(workspace.binding.limits),
+        limits=limits.of(workspace.binding.limits, needed(spec)),
     )
+
+
+def needed(spec: RuntimeSpec) -> int:
+    """Bytes of memory that a runtime asks for, where no binding says how much it may have."""
+    return units.size(spec.needs.get("memory", 0))
 
 
 def _trusted(workspace: Workspace, protected: Iterable[str]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:

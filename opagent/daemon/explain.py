@@ -11,7 +11,7 @@ from opagent.daemon import confinement, enforcing, keys, proving, wayout
 from opagent.daemon import limits as bounds
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Effect, Layer, Origin
-from opagent.packages import ability
+from opagent.packages import ability, catalog
 from opagent.policy import decide, remembering, rules
 from opagent.policy.budget import Metric
 from opagent.policy.decide import BUILT_IN
@@ -40,7 +40,7 @@ def explained(workspace: Workspace, agent: str | None) -> dict[str, Any]:
             {"path": file.path, "needs_trust": list(file.needs_trust), "trusted": not file.needs_trust or workspace.verdict.acts}
             for file in binding.chain
         ],
-        "values": [_value(workspace, key, value, level) for key, value in _values(binding)],
+        "values": [_value(workspace, key, value, level) | _needed(workspace, agent, key) for key, value in _values(binding)],
         "capabilities": _capabilities(binding, enforcing.ground(workspace, agent)),
         "launch": _launch(workspace, agent),
         "sandbox": sandbox,
@@ -63,6 +63,19 @@ def _values(binding: Binding) -> list[tuple[str, Any]]:
     if binding.host:
         found.append(("host", binding.host))
     return found
+
+
+def _needed(workspace: Workspace, agent: str | None, key: str) -> dict[str, Any]:
+    """The memory that a runtime asks for, where no binding says how much it may have, and that is more than usual."""
+    binding = workspace.loaded.binding
+    if key != "limits.memory" or "memory" in binding.limits:
+        return {}
+    try:
+        spec = workspace.runtime(agent or binding.agent or "")
+    except OpAgentError:  # the launch says so
+        return {}
+    memory = limits.of({}, confinement.needed(spec)).memory
+    return {} if memory == limits.of({}).memory else {"value": memory, "origin": f"{spec.package}/{catalog.FILE}"}
 
 
 def _value(workspace: Workspace, key: str, value: Any, level: Level | None) -> dict[str, Any]:

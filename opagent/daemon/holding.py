@@ -81,7 +81,7 @@ class Holding:
             await self._weigh(held)
 
     async def _weigh(self, held: dict[Agent, Conversation]) -> None:
-        allowed = {agent: limits.of(c.workspace.binding.limits) for agent, c in held.items()}
+        allowed = {agent: limits.of(c.workspace.binding.limits, agent.needed) for agent, c in held.items()}
         asked = {family: allowed[agent] for agent in held if (family := _family(agent)) is not None}
         weights = await asyncio.to_thread(weighing.weigh, asked)
         for agent, c in held.items():

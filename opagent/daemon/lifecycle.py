@@ -66,6 +66,7 @@ async def start(c: Conversation) -> None:
     launch = replace(launch, secrets=c.shared.known.learn(launch.env))
     agent = c.agent = Agent(launch, c.generation, role, c.post, plan)
     agent.git, agent.scripts, agent.notices = confined.git, confined.scripts, confined.said
+    agent.needed = confinement.needed(spec)
     c.shared.running.add(agent)
     act = recording.spawn(c, agent, launch, speaker.agent)
     spawn = await c.shared.process_starts(agent, speaker, act, recording.under(c, c.workspace))

@@ -13,10 +13,10 @@ from opagent.process.profile import Level, Limits
 PRLIMIT = ("/usr/bin/prlimit", "/bin/prlimit")  # of util-linux; nobody's PATH decides which
 
 
-def of(binding: Mapping[str, Any]) -> Limits:
-    """The `limits:` of a binding, with the defaults where it says nothing."""
+def of(binding: Mapping[str, Any], needed: int = 0) -> Limits:
+    """The `limits:` of a binding, with the defaults where it says nothing; `needed`: memory that the runtime asks for, bytes."""
     names = {name: int(binding[name]) for name in Limits.__dataclass_fields__ if name in binding}
-    return Limits(**names)
+    return Limits(**{"memory": max(Limits().memory, needed)} | names)
 
 
 def present() -> str:

@@ -119,7 +119,7 @@ def test_the_commands_are_announced_after_the_session(start: Start, docs: Path) 
     agent = start(docs)
     update = agent.until(lambda message: message.get("method") == "session/update")
     names = [one["name"] for one in update["params"]["update"]["availableCommands"]]
-    assert names == ["find", "toc", "links", "index"]
+    assert names == ["find", "toc", "links", "ask", "index"]
     answered = next(at for at, message in enumerate(agent.messages) if "sessionId" in message.get("result", {}))
     assert answered < agent.messages.index(update)
 

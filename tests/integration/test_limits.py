@@ -80,6 +80,24 @@ def test_a_single_process_is_refused_more_memory(hands: Talk) -> None:
     assert "MemoryError" in hands.answer(conversation, turn["id"])
 
 
+def test_a_runtime_has_the_memory_that_it_needs_unless_a_binding_says_how_much(hands: Talk) -> None:
+    runtimes.put("hands", sys.executable, "-I", "-S", str(HANDS), needs={"memory": "3G"})
+    measure = "import resource; print(resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20, 'MiB')"
+
+    def shown() -> tuple[int, str]:
+        values = hands.client.request("binding/explain", {"path": str(hands.directory), "environment": dict(os.environ)})[
+            "values"
+        ]
+        return next((each["value"], each["origin"]) for each in values if each["key"] == "limits.memory")
+
+    needed = bound(hands)
+    assert "3072 MiB" in hands.answer(needed, hands.say(needed, measure)["id"])
+    assert shown() == (3 << 30, str(paths.config() / "runtimes/hands/runtime.yaml"))
+    said = bound(hands, memory="200M")
+    assert "200 MiB" in hands.answer(said, hands.say(said, measure)["id"])
+    assert shown()[1].startswith(f"{hands.directory}/.agent.yaml:")
+
+
 def test_memory_that_is_shared_counts_once(hands: Talk) -> None:
     conversation = bound(hands, memory="300M")
     script = "m = mmap.mmap(-1, 120 << 20); m[:] = b'x' * (120 << 20)\nfor _ in range(4):\n    if os.fork() == 0: sum(m[::4096]); time.sleep(600)\ntime.sleep(2)"
