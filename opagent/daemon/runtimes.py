@@ -40,7 +40,7 @@ class Runtimes:
         except OpAgentError:
             return RuntimeFacts(name, runs=spec.runs, installed=False, metered=metered, ours=ours)
         if spec.origin:  # the version that counts changes when a person upgrades: what was trusted is where it comes from
-            argv = tuple(word.replace(spec.package, "{package}") for word in argv)
+            argv = tuple(word.replace(spec.package, f"{{{spec.origin}}}") for word in argv)
         return RuntimeFacts(name, argv, "", spec.runs, True, metered, ours)
 
     def digest(self, name: str) -> str:
