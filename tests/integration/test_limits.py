@@ -67,7 +67,7 @@ def test_too_much_memory_ends_the_agent(hands: Talk, way: str) -> None:
     assert "limits.memory allows 200M" in hands.file(conversation, f"/{turn['id']} interrupted")
     (hit,) = recorded()
     assert (hit["limit"], hit["allowed"]) == ("memory", 200 << 20)
-    assert 200 << 20 < hit["used"] < 500 << 20
+    assert 200 << 20 < hit["used"] < 900 << 20, "no more than all that it tries to take, each of four twice 90 MiB at a time"
     again = hands.say(conversation, "print('here again')")
     assert again["state"] == "done"
     assert "here again" in hands.answer(conversation, again["id"])
