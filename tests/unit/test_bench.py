@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = [
     "--version", "ps", "explain", "send --no-wait", "open -m, no daemon", "open -m, daemon runs", "open -m --last, agent runs",
     "python agent, start to answer, strict", "node agent, start to answer, strict", "200 agents start and answer, strict",
+    "what agent_call adds",
     "a GET through the proxy", "bytes through the proxy",
     "1000 byte chunks", "1000 byte chunks, processor time", "delay at 1000/s, p50", "delay at 1000/s, p99",
     "acp, start to the answer of initialize", "acp, an update of 1000 bytes in a flood", "acp, delay at 1000/s, p50",
