@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 import stat
@@ -33,11 +34,17 @@ def copied(path: Path) -> tuple[int, int]:
         return found.rows, int(db.execute("select count(*) from turn").fetchone()[0])
 
 
+def later(place: Place, last: int) -> int:
+    """The end of the journal, once it is behind `last`."""
+    found = int(place.client.request("audit/head", {})["seq"])
+    return found if found > last else 0
+
+
 def test_a_copy_while_people_work(place: Place) -> None:
     workers = [Worker(place, seed) for seed in range(3)]
     last = 0
     for number in range(COPIES):
-        before = until(lambda: (seq := place.client.request("audit/head", {})["seq"]) > last and seq)
+        before = until(functools.partial(later, place, last))
         acknowledged = len(place.checker.turns)
         path = place.directory.parent / f"copy-{number}.db"
         said = place.client.request("audit/backup", {"path": str(path)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -129,9 +130,10 @@ def test_it_never_ends(answers: Callable[[webserver.Answer], Model]) -> None:
 
     def endless(handler: Any, _: bytes) -> None:
         def pieces() -> Iterator[bytes]:
-            while True:
-                yield b"data: " + COUNTS + b"\n\n"
-                streaming.set()
+            for number in itertools.count():
+                yield (b"data: " + COUNTS + b"\n\n") * 1000
+                if number == 500:  # 20 MB: more than lies in any buffer, so the proxy has read some
+                    streaming.set()
 
         try:
             handler.stream(pieces())
