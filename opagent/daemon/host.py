@@ -99,6 +99,7 @@ class Host:
         self.links = Links(self)
         self.attending = Attending(self)
         self.heads = Heads(self)
+        self._holding = Holding(self)  # before any turn that an earlier daemon left goes on
 
     @classmethod
     def open(cls, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> Host:
@@ -137,7 +138,7 @@ class Host:
         self._keepers.append(self.shared.spawn(self._keep_house(), "housekeeping"))
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
         self._keepers.append(self.shared.spawn(self.heads.keep(), "heads"))
-        self._keepers.append(self.shared.spawn(Holding(self).run(), "limits"))
+        self._keepers.append(self.shared.spawn(self._holding.run(), "limits"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))
         self.shared.spawn(
             asyncio.to_thread(probe.strict), "what the sandbox can do here"

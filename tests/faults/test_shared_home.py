@@ -16,7 +16,7 @@ import pytest
 from opagent import paths
 from opagent.client import Client
 from tests.doubles.daemons import environment
-from tests.doubles.patience import PATIENCE
+from tests.doubles.patience import PATIENCE, until
 
 # Another machine: its own id, its own /var/tmp; the home directory is the same.
 _OTHER = """
@@ -43,7 +43,7 @@ def shared(request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypat
         client.request("daemon/stop")
     if request.param == "fuse":
         subprocess.run(["umount", "-l", home], check=True)
-    shutil.rmtree(state)
+    until(lambda: shutil.rmtree(state, ignore_errors=True) or not state.exists())  # who was just ended may still write
 
 
 def command(*words: str) -> list[dict[str, Any]]:

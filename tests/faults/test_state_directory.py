@@ -123,7 +123,8 @@ def test_a_workspace_that_was_removed_does_not_keep_the_daemon_from_starting(pla
     gone.rmdir()
     (broken / ".agent.yaml").write_text("version: 1\nagent: [\n")
     place.back()
-    assert place.ended(conversations[2], waiting[2]["id"])["state"] == "done"
+    last = place.ended(conversations[2], waiting[2]["id"])
+    assert last["state"] == "done", str(last.get("reason"))
     for number in (0, 1):
         ended = place.ended(conversations[number], waiting[number]["id"])
         assert ended["state"] == "failed" and ended["reason"]
