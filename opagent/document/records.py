@@ -49,16 +49,8 @@ class Kept:
     imported: bool = False  # it came with the file, this daemon's log does not have it
 
 
-_LASTING = (
-    "moved",
-    "unseen",
-    "since",
-    "rescued",
-    "notices",
-    "obeyed",
-    "parted",
-    "reworded",
-)  # what a version tells only where it changed
+# what a version tells only where it changed
+_LASTING = ("moved", "unseen", "since", "rescued", "notices", "obeyed", "parted", "reworded")
 
 
 def file_digest(content: bytes) -> str:
