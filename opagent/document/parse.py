@@ -190,7 +190,7 @@ def join(regions: tuple[Region, ...]) -> bytes:
 
 
 def did(regions: Sequence[Region]) -> int:
-    """How often the draft had been changed from elsewhere (a command taken out, lines brought in) when these regions were written."""
+    """How often the draft had been changed from elsewhere: a command taken out, lines brought in."""
     value = next((region.value("did") for region in regions if region.part is Part.NEXT), "")
     return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else 0
 
