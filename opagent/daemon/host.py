@@ -368,7 +368,7 @@ class Host:
     def _metered(self, process: ProcessId, usage: Usage) -> None:
         """What the proxy read of one response to an agent."""
         if (found := self.conversations.get(usage.conversation)) is not None:
-            self.shared.spawn(spending.metered(self.shared, found, {"input": usage.input, "output": usage.output}), "metered")
+            self.shared.spawn(spending.metered(found, {"input": usage.input, "output": usage.output}), "metered")
 
     def refuse_agents(self, client: Client) -> None:
         """A person's word must not come from what an agent started. Raises Denied."""

@@ -44,6 +44,7 @@ class Account:
     seen: dict[Key, int]  # what was used of each limit when it was last looked at
     held: dict[Key, int] = field(default_factory=dict)
     kin: frozenset[str] = frozenset()  # the turns that called it
+    settled: Mapping[str, int | None] = field(default_factory=dict)  # what the proxy had seen when the end was reckoned
 
     @classmethod
     def open(cls, c: Conversation, turn: Turn) -> Account:
@@ -104,6 +105,7 @@ class Account:
     def settlement(self, turn: Turn, clock: float) -> tuple[list[Draft], ledger.Used]:
         """The audit of what it used, and the rows' facts."""
         used = self.used(clock)
+        self.settled = used.metered
         body: dict[str, Any] = {metric.value: amount for metric, amount in used.counted.items()}
         body |= {key: value for key, value in {"estimated": used.estimated, "doubts": used.doubts}.items() if value}
         spent = Draft(AuditKind.BUDGET_SPEND, turn.id, body, who={"agent": self.begun.agent})
@@ -238,7 +240,7 @@ def answered(account: Account | None, result: Mapping[str, Any]) -> None:
             account.meter.tokens(name, value)
 
 
-async def metered(shared: Shared, c: Conversation, usage: Mapping[str, int | None]) -> None:
+async def metered(c: Conversation, usage: Mapping[str, int | None]) -> None:
     """What the proxy read in one response to a conversation's agent, by "input", "output" and "cost"; None: it does not say."""
     known = {name: usage[name] for name in ledger.NAMES if usage.get(name) is not None}
     if c.current is not None and c.current.account is not None:
@@ -246,12 +248,19 @@ async def metered(shared: Shared, c: Conversation, usage: Mapping[str, int | Non
             c.current.account.meter.metered(name, value)
         c.post(inbox.Tick())
         return
-    ident = c.record.id
-    for name, value in known.items():
-        amount = true_amount(value, Metric.COST if name == "cost" else Metric.TOKENS)
+    metric = {"cost": Metric.COST}
+    await _after_the_end(c, {name: true_amount(value, metric.get(name, Metric.TOKENS)) for name, value in known.items()})
+
+
+async def afterwards(c: Conversation, account: Account) -> None:
+    """After the end of a turn is stored: what the proxy read meanwhile."""
+    await _after_the_end(c, {name: (account.meter.seen_by(name) or 0) - (account.settled[name] or 0) for name in ledger.NAMES})
+
+
+async def _after_the_end(c: Conversation, amounts: Mapping[str, int | None]) -> None:
+    for name, amount in amounts.items():
         if amount:
-            change = partial(_late, ident, name, amount)
-            await shared.database.write(change)
+            await c.shared.database.write(partial(_late, c.record.id, name, amount))
 
 
 def _late(conversation: ConversationId, name: str, amount: int, db: Any) -> None:

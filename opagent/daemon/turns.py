@@ -305,6 +305,8 @@ async def finish(c: Conversation, state: TurnState, reason: str | None, sentence
     await _end(c, turn, sentence, hint, running.account, acts)
     c.current = None  # not before it is committed: the store may refuse, and then it is tried again
     c.shared.accounts.ended(c.record.id)
+    if running.account is not None:
+        await spending.afterwards(c, running.account)
     if c.agent is not None:
         c.agent.met("cancel")
         if c.process_state is ProcessState.WAITING:

@@ -298,13 +298,13 @@ class Connection:
                 call.received += len(data)
                 writer.write(answer.feed(data))
                 await writer.drain()
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        finally:  # told before anything is awaited: the end of the agent may come in the middle of this
             if call.service is not None and call.service.usage and call.received:
                 into, out = meter.counts()
                 said = {"status": answer.status, "input": into, "output": out}
                 self._gate.tell("usage", id=call.id, agent=guest.id, service=call.request.service, **said)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def _send_body(self, call: _Call, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter) -> None:
         body = of_length(call.request.length)
