@@ -74,7 +74,7 @@ def test_a_draft_is_sent_once(place: Place, monkeypatch: pytest.MonkeyPatch, ste
         assert LINE.decode() in sheet.draft()
     assert [turn["text"] for turn in sheet.turns()].count(MESSAGE) == 1
     place.settle()
-    assert not list((place.directory / ".opagent/tmp").iterdir())
+    until(lambda: not list((place.directory / ".opagent/tmp").iterdir()))
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
