@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from opagent.document import frontmatter
 from opagent.document.draft import NOTE, is_text, less, noted
 from opagent.document.drafts import Drafted, amended, drafted
 from opagent.document.edit import Document
@@ -67,7 +68,9 @@ def _standing(memory: Memory, save: Save, replies: Replies, facts: list[Fact]) -
     found = []
     for region in save.document.regions:
         mine, kept = ours.get(region.id), memory.kept.get(region.id)
-        if region.part is Part.HEAD or (kept and region is mine):
+        if region.part is Part.HEAD and mine and region.id != save.behind:
+            found.append(_head(memory, save, replies, mine.body, region))
+        elif region.part is Part.HEAD or (kept and region is mine):
             found.append(region)
             if kept and not kept.running:
                 save.seen.append(region.id)
@@ -82,6 +85,13 @@ def _standing(memory: Memory, save: Save, replies: Replies, facts: list[Fact]) -
             facts.append(Fact("imported", region.id, region.open + region.body + region.close, after=found[-1].id))
             found.append(region)
     return found
+
+
+def _head(memory: Memory, save: Save, replies: Replies, ours: bytes, region: Region) -> Region:
+    """What stands above all turns, too, may be a note that an editor cannot have deleted: it stood behind a turn that went."""
+    end = frontmatter.end(region.body)
+    text = amended(memory, save, replies, ours[frontmatter.end(ours) :], region.body[end:])
+    return replace(region, body=region.body[:end] + text)
 
 
 def _body(memory: Memory, save: Save, mine: Region, region: Region, replies: Replies, facts: list[Fact]) -> bytes:

@@ -143,5 +143,9 @@ def soak(place: Place, seed: int, seconds: float, keep: Path | None = None) -> R
     place.stop_daemon()
     wrong += [f"left behind: {command}" for _, _, command in of_test()]
     if wrong and keep is not None:
-        shutil.copytree(place.folder, keep, symlinks=True, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(place.folder, keep, symlinks=True, ignore=_sockets, dirs_exist_ok=True)
     return Report(seed, scene.numbers, wrong)
+
+
+def _sockets(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_socket()]

@@ -642,6 +642,20 @@ def test_who_has_loaded_the_version_in_between_may_not() -> None:
     assert b"of one\n" in merged.content and b"of another\n" in merged.content
 
 
+def test_a_note_behind_the_first_exchange_stays_when_that_is_deleted_and_comes_back() -> None:
+    """It stands above all turns then, in a save that we had written over: who loaded what we wrote never had it."""
+    made = talk(2)
+    between = made.file
+    _, message, reply, *_ = scan(between)
+    exchange = b"".join((message.open, message.body, message.close, message.tail, reply.open, reply.body, reply.close))
+    save = between.replace(exchange, b"\na note\n").replace(BOX, b"one\n\n" + BOX)
+    merge(made.memory, save, displaced=between)
+    made.write()
+    merged = made.save(between.replace(BOX, b"two\n\n" + BOX))
+    assert set(what(merged)) == {("restored", message.id), ("restored", reply.id)}
+    assert [merged.content.count(line) for line in (b"a note\n", b"one\n", b"two\n")] == [1, 1, 1]
+
+
 def test_a_line_in_a_reply_of_a_save_that_nobody_merged_is_kept() -> None:
     made = talk(2)
     made.write()
