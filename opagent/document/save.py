@@ -174,7 +174,9 @@ def _leave_parts(memory: Memory, save: Save) -> None:
     parted = memory.records.parted
     regions = save.document.regions
     here = {region.id for region in regions}
-    if save.named not in save.order and here.isdisjoint(save.order):
+    if (loaded := memory.records.began.get(save.named or "")) is not None:  # wherever a person has put them since
+        save.parted = [name for name in parted if memory.records.began.get(name, -1) > loaded and name not in here]
+    elif save.named not in save.order and here.isdisjoint(save.order):
         last = max((place for place, name in enumerate(parted) if name == save.named or name in here), default=-1)
         save.parted = list(parted)[last + 1 :]
     if here.isdisjoint(parted):

@@ -125,7 +125,7 @@ class Daemon:
         versions = [each.body["digest"] for each in self.log if each.body.get("what") == "version"]
         ours = versions[-1:] == [file_digest(content)]
         self.memory = Memory.of(content if ours else rebuild(self.log, None, HEADER, LOOK, "alice"), TAG, "alice")
-        waiting = self._recall()
+        waiting = self._recall(ours)
         if self.running:
             more = continued(content, TAG, self.running, self.replies[self.running].unclosed())
             self.stream(more, "interrupted")
@@ -142,8 +142,8 @@ class Daemon:
         if self.memory.rescue(save):
             self.facts["rescued"] += 1
 
-    def _recall(self) -> list[Event]:
-        """Memory and replies as the log has them; the turns that have not begun."""
+    def _recall(self, ours: bool) -> list[Event]:
+        """Memory and replies as the log has them; the turns that have not begun. `ours`: the memory is made of the last version."""
         begun = [str(each.turn) for each in self.log if each.body.get("state") == "running"]
         messages = {str(each.turn): str(each.body["message"]) for each in self.log if each.body.get("state") == "queued"}
         for turn in begun:
@@ -156,8 +156,10 @@ class Daemon:
             if each.body.get("what") == "version":
                 self.memory.restore(each.body)
             elif "what" in each.body:
-                body = each.body
-                self.memory.recall(Fact(body["what"], body["region"], body["body"].encode("latin-1"), body["after"]))
+                fact = Fact(each.body["what"], each.body["region"], each.body["body"].encode("latin-1"), each.body["after"])
+                region = self.memory.document.region(fact.region)
+                if not ours or (region is not None and region.body == fact.body):
+                    self.memory.recall(fact)
             elif each.body.get("state") == "queued" and each.turn in self.replies:
                 self.memory.told(each.body["message"], each.body["raw"].encode("latin-1"))
             elif each.body.get("state") == "queued":

@@ -774,6 +774,23 @@ def test_turns_that_moved_to_a_part_stay_there() -> None:
     assert what(made.save(join(regions[:1] + regions[2:]))) == [("deleted", "s0001")]
 
 
+def test_what_was_sent_and_put_before_older_turns_is_not_draft_again_once_that_is_in_a_part() -> None:
+    """The editor had the last turn of the file, and never the newer one that went into the part."""
+    made = talk(4)
+    stale = made.file.replace(BOX, b"my words\n\n" + TICKED)
+    made.save(stale)
+    made.send(7)
+    regions = scan(made.stream("Answer.\n", 7, "done"))
+    assert ids(made.file)[-3:] == ["u0007", "a0007", "next"]
+    made.save(join((regions[0], *regions[-3:-1], *regions[1:-3], regions[-1])))
+    split = parts.split(made.write(), "c.md", "s0001", limit=1)
+    assert split and "u0007" in ids(split.part) and "a0003" in ids(split.content)
+    made.memory.rewrite(split.content)
+    made.write()
+    made.save(stale.replace(TICKED, b"and more\n\n" + BOX))
+    assert read(made.memory.draft()).text == b"and more" and b"my words" not in scan(made.memory.content())[-1].raw
+
+
 def test_what_stands_behind_a_summary_is_draft_where_nothing_else_follows() -> None:
     made = talk(4)
     split = parts.split(made.file, "c.md", "s0001", limit=1)
