@@ -1,6 +1,6 @@
 """The draft after a person's save: theirs, without what was sent, with what they cannot have seen; sends nothing.
 
-API: `drafted`, `Drafted`, `amended`. (Design: "The merge", draft, 1 to 3.)
+API: `drafted`, `Drafted`, `amended`, `also`. (Design: "The merge", draft, 1 to 3.)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Drafted:
 
 def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | None) -> Drafted:
     """`displaced`: the version that the save came over, if that was a later one than its editor had."""
-    theirs, placed = _without_obeyed(memory, save), _placed(memory, save, replies)
+    theirs, placed = _without_obeyed(memory, save), _placed(memory, save, replies) | _within(memory, save)
     base = b"\n".join(line for line in memory.draft().split(b"\n") if line.strip() not in placed)
     moved = [*save.moved, *replies.moved]
     raws = _raws(memory, save, theirs, replies)
@@ -64,6 +64,13 @@ def _placed(memory: Memory, save: Save, replies: Replies) -> set[bytes]:
     new = {line for text in _outside(memory, save, replies) for line in lines(text)}
     standing = (line for region in memory.document.regions if region.part is not Part.NEXT for line in lines(region.raw))
     return new.intersection(line.strip() for line in memory.records.unseen.values()).difference(standing)
+
+
+def _within(memory: Memory, save: Save) -> set[bytes]:
+    """Lines behind the turn that is our last one, where others follow it in this save or it is deleted: they are no draft."""
+    last = [region for region in memory.document.regions if region.part is not Part.NEXT][-1]
+    elsewhere = last.id != save.behind and last.id not in save.restored
+    return {line for line in lines(last.tail) if line} if elsewhere else set()
 
 
 def _raws(memory: Memory, save: Save, theirs: bytes, replies: Replies) -> dict[str, bytes]:
@@ -132,6 +139,12 @@ def _unshown(memory: Memory, save: Save, ours: bytes, replies: Replies) -> list[
 def _bulleted(line: bytes) -> bytes:
     """A formatter that read a file while we wrote it may have chosen another bullet: nothing of the line is lost."""
     return b"-" + line[1:] if line[:2] in (b"* ", b"+ ") else line
+
+
+def also(text: bytes, more: Sequence[bytes], eol: bytes) -> bytes:
+    """A draft with more lines at its end."""
+    said = read(text)
+    return with_gesture(eol.join((said.text, *(line.rstrip(b"\r") for line in more))), said, eol) if more else text
 
 
 def amended(memory: Memory, save: Save, replies: Replies, ours: bytes, theirs: bytes) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from opagent.document import frontmatter
 from opagent.document.draft import NOTE, is_text, less, noted
-from opagent.document.drafts import Drafted, amended, drafted
+from opagent.document.drafts import Drafted, also, amended, drafted
 from opagent.document.edit import Document
 from opagent.document.lines import digest, lines
 from opagent.document.markers import MARKER
@@ -68,7 +68,7 @@ def _standing(memory: Memory, save: Save, replies: Replies, facts: list[Fact]) -
     found = []
     for region in save.document.regions:
         mine, kept = ours.get(region.id), memory.kept.get(region.id)
-        if region.part is Part.HEAD and mine and region.id != save.behind:
+        if region.part is Part.HEAD and mine and save.order and region.id != save.behind:
             found.append(_head(memory, save, replies, mine.body, region))
         elif region.part is Part.HEAD or (kept and region is mine):
             found.append(region)
@@ -138,9 +138,11 @@ def _assembled(memory: Memory, save: Save, regions: list[Region], draft: Drafted
     last = regions[-1]
     regions = _put_back(memory, save, regions, facts)
     document = save.document
-    if area is None or draft.anew or regions[-1] is not last or NOTE in last.tail:
+    if area is None or draft.anew or draft.margin or regions[-1] is not last or NOTE in last.tail:
         text, (bare, behind) = draft.text, document.without_tail(last)
-        if last.id == save.behind:
+        if last.id == save.behind and regions[-1] is last:
+            regions[-1], text = bare, also(text, draft.margin, document.eol)
+        elif last.id == save.behind:
             margin = b"".join(line.rstrip(b"\r") + document.eol for line in draft.margin)
             regions[regions.index(last)] = replace(bare, tail=bare.tail + margin)
         elif regions[-1] is last and behind.strip():  # what was draft stood behind a turn that is in a part

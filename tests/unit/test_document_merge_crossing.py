@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 
 import pytest
 
@@ -42,14 +43,40 @@ def noted(content: bytes, line: bytes, chance: random.Random) -> bytes:
     return content[:place] + b"\n" + line + b"\n" + content[place:]
 
 
-def without_some_exchange(content: bytes, chance: random.Random) -> bytes:
+def typed(content: bytes, line: bytes, chance: random.Random) -> bytes:
+    """With a line at the end, before the box, behind a reply, or in a turn."""
+    match chance.randrange(4):
+        case 0:
+            return noted(content, line, chance)
+        case 1:
+            turn = chance.choice([region for region in scan(content, TAG) if region.part.turn])
+            start = content.find(turn.open) + len(turn.open)
+            place = start + chance.choice([match.end() for match in re.finditer(rb"\n", turn.body)])
+            return content[:place] + line + b"\n" + content[place:]
+        case 2 if BOX in content:
+            return content.replace(BOX, line + b"\n\n" + BOX)
+        case _:
+            return content + line + b"\n"
+
+
+def exchange(content: bytes, chance: random.Random) -> bytes:
+    """A whole one as it stands there."""
     pairs = [
         pair for pair in itertools.pairwise(scan(content, TAG)) if (pair[0].part, pair[1].part) == (Part.MESSAGE, Part.REPLY)
     ]
     message, reply = chance.choice(pairs)
-    cut = b"".join((message.open, message.body, message.close, message.tail, reply.open, reply.body, reply.close))
-    shorter = content.replace(cut, b"", 1)
-    return shorter if FIRST in shorter else content
+    return b"".join((message.open, message.body, message.close, message.tail, reply.open, reply.body, reply.close))
+
+
+def changed(content: bytes, line: bytes, chance: random.Random) -> bytes:
+    """A save: with `line`, perhaps with an exchange deleted or put first, and with a gesture."""
+    content = typed(content, line, chance)
+    shorter = content.replace(exchange(content, chance), b"", 1)
+    content = shorter if chance.random() < 0.3 and line in shorter else content
+    if chance.random() < 0.4:
+        cut, first = exchange(content, chance), next(region.open for region in scan(content, TAG) if region.part is Part.MESSAGE)
+        content = content if cut.startswith(first) else content.replace(cut, b"", 1).replace(first, cut + first, 1)
+    return content + chance.choice([b"", b"/send\n"])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -59,15 +86,14 @@ def test_both_stand_there_once(seed: int) -> None:
         daemon, loaded = talk(chance)
         daemon.memory.note(chance.choice(["", "a note"]))
         ours = daemon.version(len(loaded))
-        buffer = chance.choice([loaded, ours])
-        buffer = buffer + FIRST + b"\n" if chance.random() < 0.4 else noted(buffer, FIRST, chance)
-        if chance.random() < 0.8:
-            buffer = without_some_exchange(buffer, chance)
-        daemon.take(buffer, displaced=ours)
+        daemon.take(changed(chance.choice([loaded, ours]), FIRST, chance), displaced=ours)
+        if daemon.running and chance.random() < 0.5:
+            daemon.stream("y\n", chance.choice(["", "done"]))
         both = daemon.version(len(ours))
-        other = ours + SECOND + b"\n" + chance.choice([b"", b"/send\n"])
-        if chance.random() < 0.3:
-            other = other.replace(BOX, BOX.replace(b" ]", b"x]"))
-        daemon.take(other, displaced=chance.choice([both, None]))
+        if chance.random() < 0.2:
+            daemon.restart(both)
+            both = daemon.version(len(both))
+        daemon.take(changed(ours, SECOND, chance), displaced=chance.choice([both, None]))
         content = daemon.version(len(both))
-        assert (content.count(FIRST), content.count(SECOND)) == (1, 1), (seed, number)
+        for line in (FIRST, SECOND):
+            assert content.count(line) == 1 or any(line in aside for aside in daemon.aside), (seed, number, line)
