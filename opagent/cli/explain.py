@@ -12,7 +12,7 @@ import click
 from opagent.cli.app import App
 from opagent.cli.command import TARGET, Command, pass_app
 from opagent.cli.words import home_short, state_word
-from opagent.process.limits import size
+from opagent.process.bounds import size
 
 SIZES = ("limits.memory", "limits.tmp", "limits.file", "limits.disk")
 

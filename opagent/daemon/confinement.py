@@ -20,7 +20,7 @@ from opagent.errors import AgentFailed, OpAgentError
 from opagent.model import Layer, RuntimeSpec
 from opagent.policy import reach
 from opagent.policy.decide import FLOOR
-from opagent.process import gaps, homecopy, landlock, limits, privategit, probe, verified
+from opagent.process import bounds, gaps, homecopy, landlock, privategit, probe, verified
 from opagent.process.box import Box
 from opagent.process.landlock import Landlock
 from opagent.process.pins import beneath
@@ -177,7 +177,7 @@ def reached(
         read_only=names.read_only,
         writable=names.writable,
         nested=bool(spec.needs.get("nested")),
-        limits=limits.of(workspace.binding.limits, needed(spec)),
+        limits=bounds.of(workspace.binding.limits, needed(spec)),
     )
 
 

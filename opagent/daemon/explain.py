@@ -7,8 +7,7 @@ import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import confinement, enforcing, keys, proving, wayout
-from opagent.daemon import limits as bounds
+from opagent.daemon import confinement, enforcing, keys, limits, proving, wayout
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Effect, Layer, Origin
 from opagent.packages import ability, catalog
@@ -16,7 +15,7 @@ from opagent.policy import decide, remembering, rules
 from opagent.policy.budget import Metric
 from opagent.policy.decide import BUILT_IN
 from opagent.policy.enforcement import PROXY, Ground
-from opagent.process import gaps, landlock, limits
+from opagent.process import bounds, gaps, landlock
 from opagent.process.profile import Level
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def _values(binding: Binding) -> list[tuple[str, Any]]:
     found.append(("conversations", binding.conversations))
     for section in ("approvals", "notify", "supervise", "budget", "sandbox", "tools"):
         found += [(f"{section}.{key}", value) for key, value in getattr(binding, section).items()]
-    found += [(f"limits.{key}", value) for key, value in (asdict(limits.of(binding.limits)) | dict(binding.limits)).items()]
+    found += [(f"limits.{key}", value) for key, value in (asdict(bounds.of(binding.limits)) | dict(binding.limits)).items()]
     if binding.host:
         found.append(("host", binding.host))
     return found
@@ -74,8 +73,8 @@ def _needed(workspace: Workspace, agent: str | None, key: str) -> dict[str, Any]
         spec = workspace.runtime(agent or binding.agent or "")
     except OpAgentError:  # the launch says so
         return {}
-    memory = limits.of({}, confinement.needed(spec)).memory
-    return {} if memory == limits.of({}).memory else {"value": memory, "origin": f"{spec.package}/{catalog.FILE}"}
+    memory = bounds.of({}, confinement.needed(spec)).memory
+    return {} if memory == bounds.of({}).memory else {"value": memory, "origin": f"{spec.package}/{catalog.FILE}"}
 
 
 def _value(workspace: Workspace, key: str, value: Any, level: Level | None) -> dict[str, Any]:
@@ -86,10 +85,10 @@ def _value(workspace: Workspace, key: str, value: Any, level: Level | None) -> d
         said["narrowed"] = [str(each) for each in binding.narrowed[key]]
     section, _, name = key.partition(".")
     if section == "budget" and name in set(Metric):
-        said["enforcement"] = bounds.enforced(workspace, Metric(name))
+        said["enforcement"] = limits.enforced(workspace, Metric(name))
     if section == "tools":  # each runs in a box of its own, and the agent speaks to it through us
         said["enforcement"] = PROXY
-    held = limits.applied(name, level) if section == "limits" and level is not None and key not in NOT_APPLIED else ""
+    held = bounds.applied(name, level) if section == "limits" and level is not None and key not in NOT_APPLIED else ""
     if note := NOT_APPLIED.get(key) or NOT_APPLIED.get(section) or held:
         said["note"] = note
     return said

@@ -18,9 +18,9 @@ from opagent.daemon.overgrown import Overgrown
 from opagent.daemon.walltime import Walltime
 from opagent.errors import OpAgentError
 from opagent.model import Origin
-from opagent.process import limits, tree, weighing
+from opagent.process import bounds, tree, weighing
+from opagent.process.bounds import Hit
 from opagent.process.landlock import Landlock
-from opagent.process.limits import Hit
 from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Holding:
 
     async def overgrown(self, c: Conversation) -> Overgrown | None:
         """Before a turn: whether earlier ones left more than is allowed, and it is still there."""
-        allowed = limits.of(c.workspace.binding.limits).disk
+        allowed = bounds.of(c.workspace.binding.limits).disk
         grown = await self._growth.earlier(c.record.id, c.workspace.path, allowed)
         return overgrown.too_much(c, grown) if allowed else None
 
@@ -81,12 +81,12 @@ class Holding:
             await self._weigh(held)
 
     async def _weigh(self, held: dict[Agent, Conversation]) -> None:
-        allowed = {agent: limits.of(c.workspace.binding.limits, agent.needed) for agent, c in held.items()}
+        allowed = {agent: bounds.of(c.workspace.binding.limits, agent.needed) for agent, c in held.items()}
         asked = {family: allowed[agent] for agent in held if (family := _family(agent)) is not None}
         weights = await asyncio.to_thread(weighing.weigh, asked)
         for agent, c in held.items():
             weight = weights.get(agent.id)
-            hit = limits.over(weight.memory, weight.processes, weight.ports, allowed[agent]) if weight is not None else None
+            hit = bounds.over(weight.memory, weight.processes, weight.ports, allowed[agent]) if weight is not None else None
             if hit := hit or await _kept(c, agent, allowed[agent].tmp):
                 self._end(c, agent, hit)
                 await self._record(c, hit)
@@ -100,7 +100,7 @@ class Holding:
 
     async def _grown(self, c: Conversation) -> None:
         running = c.current
-        allowed = limits.of(c.workspace.binding.limits).disk
+        allowed = bounds.of(c.workspace.binding.limits).disk
         grown = await self._growth.of(c.record.id, c.workspace.path, running.turn.id if running else None, allowed)
         if running is None or not allowed or grown <= allowed or (found := overgrown.too_much(c, grown)) is None:
             return

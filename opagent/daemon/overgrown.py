@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from opagent import paths
 from opagent.acp import elicitation
 from opagent.binding import units
-from opagent.daemon import limits as budgets
+from opagent.daemon import limits
 from opagent.daemon.asking import Said
 from opagent.model import Approval, ConversationId, Origin, Turn
-from opagent.process import limits
-from opagent.process.limits import Hit
+from opagent.process import bounds
+from opagent.process.bounds import Hit
 from opagent.store import ledger
 from opagent.store.events import AuditKind, Draft, Journal, timestamp
 
@@ -57,7 +57,7 @@ class Overgrown:
         stop = {"id": _STOP, "name": "Stop", "kind": ""}
         if self.fixed:
             return (stop,)
-        named = ((ident, limits.size(self._more(parts))) for ident, parts in _PARTS.items())
+        named = ((ident, bounds.size(self._more(parts))) for ident, parts in _PARTS.items())
         return (*({"id": ident, "name": f"Raise it by {more} and go on", "kind": ""} for ident, more in named), stop)
 
     def _more(self, parts: int) -> int:
@@ -108,8 +108,8 @@ def of_log(said: Mapping[str, Any]) -> Overgrown:
 
 def too_much(c: Conversation, grown: int) -> Overgrown | None:
     """What growth goes beyond: the binding as it stands in the files now, with what persons added in this conversation."""
-    binding = budgets.binding(c)
-    allowed = limits.of(binding.limits).disk
+    binding = limits.binding(c)
+    allowed = bounds.of(binding.limits).disk
     if not allowed or grown <= allowed:
         return None
     most = allowed + c.shared.database.read(lambda db: ledger.growth_raised(db, c.record.id))

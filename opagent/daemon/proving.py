@@ -31,7 +31,7 @@ from opagent.model import ProcessId, RuntimeSpec
 from opagent.packages import ability, catalog
 from opagent.packages.ability import Record
 from opagent.packages.rehearsal.script import PORT
-from opagent.process import environment, limits, probe, reaper
+from opagent.process import bounds, environment, probe, reaper
 from opagent.process.profile import HOME, Level, Mount, Profile
 from opagent.process.programs import Programs
 from opagent.process.sandbox import Bwrap
@@ -105,7 +105,7 @@ def launch(spec: RuntimeSpec, argv: tuple[str, ...], client: Mapping[str, str], 
     own += [Mount(str(folder), str(folder), writable=True) for folder in (where.stage, where.top / "state")]
     profile = Profile(
         workspace=str(where.work), programs=mounts, mounts=tuple(own),
-        nested=bool(spec.needs.get("nested")), limits=limits.of({"memory": _MEMORY}),
+        nested=bool(spec.needs.get("nested")), limits=bounds.of({"memory": _MEMORY}),
     )  # fmt: skip
     files.private_directory(paths.agent_log(ident).parent)
     return Launch(ident, (*stage, *inside), str(where.work), given, paths.agent_log(ident), box=Bwrap(profile, able.program))

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from opagent import files
 from opagent.errors import AgentFailed
-from opagent.process import gaps, limits, seccomp
+from opagent.process import bounds, gaps, seccomp
 from opagent.process.box import Pipes, Started, popen
 from opagent.process.profile import HOME, Level, Profile
 from opagent.process.system import SYSTEM
@@ -78,7 +78,7 @@ class Landlock:
         self._furnish()
         # without a user namespace a number of processes would count all of this user's
         inside = {**env, "HOME": self.private, "TMPDIR": f"{self.private}/tmp"}
-        command = (*limits.prefix(replace(self.profile.limits, processes=0), limits.present()), *argv)
+        command = (*bounds.prefix(replace(self.profile.limits, processes=0), bounds.present()), *argv)
         rules = Rules(version, tuple(self._readable()), (self.private, *self._writable()), self._ports())
         return Started(_Parked(self, rules, lambda: popen(command, inside, cwd, pipes)).child())
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO
 
-from opagent.process import limits, seccomp
+from opagent.process import bounds, seccomp
 from opagent.process.box import Pipes, Started, popen
 from opagent.process.pins import Pins, beneath, mount
 from opagent.process.profile import HOME, Level, Limits, Profile
@@ -104,7 +104,7 @@ def options(profile: Profile, workspace: Iterable[str]) -> Iterator[str]:
 
 def _inner(held: Limits, numbers: tuple[int, ...]) -> tuple[str, ...]:
     """What stands before the argv."""
-    fewer = _FEWER.format(limits.processes(held)) if held.processes else ""
+    fewer = _FEWER.format(bounds.processes(held)) if held.processes else ""
     return (*_SH, fewer + _BACK.format(*numbers), "sh")
 
 
@@ -162,7 +162,7 @@ def _held(child: subprocess.Popen[bytes], held: Limits, gate: IO[bytes], first: 
     Raises OSError, with nothing left.
     """
     try:
-        limits.put(child.pid, held)
+        bounds.put(child.pid, held)
         gate.write(_joined(first))
     except (ProcessLookupError, BrokenPipeError):
         return  # it ended: its status says so

@@ -41,6 +41,7 @@ class Result(enum.Enum):
     GONE = "gone"  # no file of that name; nothing was written
     READ_ONLY = "read-only"
     NO_SPACE = "no space"
+    FAILED = "failed"  # of the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,14 @@ _FAILURES = {
     errno.EROFS: Result.READ_ONLY,
     errno.ENOSPC: Result.NO_SPACE,
     errno.EDQUOT: Result.NO_SPACE,
+    errno.EIO: Result.FAILED,
+    errno.EFBIG: Result.FAILED,
+}
+_SAID = {
+    Result.GONE: "is gone",
+    Result.READ_ONLY: "can only be read",
+    Result.NO_SPACE: "could not be written",
+    Result.FAILED: "could not be written",
 }
 
 
@@ -93,14 +102,16 @@ async def _write(place: Place, content: bytes, expected: bytes, sync: bool) -> O
     try:
         target = await _target(place)
         if not target.st_mode & 0o222:
-            return Outcome(Result.READ_ONLY, why=f"{place.path} is read-only")
+            return Outcome(
+                Result.READ_ONLY, why=f"{place.path} {_SAID[Result.READ_ONLY]}: its mode is {stat.filemode(target.st_mode)}"
+            )
         workfiles.prepare(place.workspace)
         temporary, displaced, stamp = await _put(place, content, target, sync)
     except OSError as error:
         result = _FAILURES.get(error.errno or 0)
         if result is None:
             raise
-        return Outcome(result, why=f"{place.path}: {error.strerror}")
+        return Outcome(result, why=f"{place.path} {_SAID[result]}: {error.strerror}")
     try:
         out, quiet = await _bytes(temporary)
     except FileRefused:  # no file at all was put there meanwhile: it goes back as it is

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 
 from docpages.page import code, table
+from opagent.process import bounds as held
 from opagent.process import gaps as known
-from opagent.process import limits as held
 from opagent.process.profile import Level, Limits
 
 WHAT = {

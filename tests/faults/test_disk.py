@@ -91,6 +91,51 @@ def test_every_write_of_the_log_fails(place: Place, shim: Shim) -> None:
     place.settle()
 
 
+def test_a_log_that_could_not_be_written_is_told_apart_from_one_that_can_only_be_read(place: Place, shim: Shim) -> None:
+    """D4: once may be an accident, and is to be tried again; after the second time only a new start helps."""
+    place.anew(**shim.fails("write", WAL, errno=BROKEN))
+    conversation = place.create("oracle")
+    quiet(place, conversation)
+    shim.arm()
+    once, twice = (place.command("send", conversation["id"], "refused", "--no-wait") for _ in range(2))
+    assert (once.returncode, twice.returncode) == (1, 1)
+    assert "the database could not be written" in once.stderr and "try again" in once.stderr, once.stderr
+    assert "only be read" not in once.stderr, once.stderr
+    assert "the database can only be read" in twice.stderr and "opagent daemon stop" in twice.stderr, twice.stderr
+    assert "could not be written" not in twice.stderr, twice.stderr
+    shim.disarm()
+    place.kill_daemon(signal.SIGTERM)
+    place.back()
+    assert place.say(conversation, "after")["state"] == "done"
+    place.settle()
+
+
+def test_a_file_that_could_not_be_written_is_told_apart_from_one_that_can_only_be_read(place: Place, shim: Shim) -> None:
+    """D4 of the conversation file: the log goes on, and the listing says which of the two it is."""
+    place.anew(**shim.fails("write", ".opagent/tmp/", errno=BROKEN))
+    conversation = place.create("oracle")
+    path = Path(conversation["path"])
+    quiet(place, conversation)
+    shim.arm()
+    broken = place.say(conversation, "while the disk is bad")
+    until(lambda: problem(place) == f"{path} could not be written: Input/output error")
+    shim.disarm()
+    place.file(conversation, f"/{broken['id']} done")
+    path.chmod(0o444)
+    locked = place.say(conversation, "while it is locked")
+    until(lambda: problem(place) == f"{path} can only be read: its mode is -r--r--r--")
+    path.chmod(0o600)
+    place.file(conversation, f"/{locked['id']} done")
+    until(lambda: not problem(place))
+    place.settle()
+
+
+def problem(place: Place) -> str:
+    """Why the file of the only conversation is not written, as the listing says it."""
+    (found,) = place.client.request("conversation/list", {"path": str(place.directory)})["conversations"]
+    return str(found.get("problem", ""))
+
+
 def test_one_sync_of_the_log_fails(place: Place, shim: Shim) -> None:
     """D5: the turn is not acknowledged, the database is opened anew and looked at, the next one is taken."""
     place.anew(**shim.fails("fsync", WAL, errno=BROKEN, count=1))

@@ -17,7 +17,7 @@ import pytest
 
 from opagent import paths
 from opagent.errors import NotTrusted
-from opagent.process import limits, probe, tree
+from opagent.process import bounds, probe, tree
 from opagent.process.box import Pipes
 from opagent.process.pins import Pins
 from opagent.process.profile import Limits, Profile
@@ -204,7 +204,7 @@ def test_without_the_first_options_nothing_is_started(home: Path, monkeypatch: p
     def died(pid: int, held: Limits) -> None:
         raise ProcessLookupError
 
-    monkeypatch.setattr(limits, "put", died)
+    monkeypatch.setattr(bounds, "put", died)
     said, null = os.memfd_create("said"), os.open(os.devnull, os.O_RDWR)
     env = {"PATH": "/usr/bin:/bin", "OPAGENT_TEST_ID": os.environ["OPAGENT_TEST_ID"]}
     started = Bwrap(Profile(str(home), nested=nested)).start(("/usr/bin/touch", "x"), env, str(home), Pipes(null, null, said))

@@ -337,7 +337,7 @@ def test_a_read_only_file_is_not_written_and_sends_once(sheet: Sheet) -> None:
     beside.rename(sheet.path)
     turn = sheet.talk.ended(sheet.conversation, until(sheet.turns)[0]["id"])
     assert turn["text"] == "tea" and sheet.path.read_text() == content
-    until(lambda: "read-only" in str(sheet.listed().get("problem")))
+    until(lambda: "can only be read" in str(sheet.listed().get("problem")))
     versions_so_far = len(sheet.facts("version"))
     sheet.talk.say(sheet.conversation, "more")
     assert len(sheet.facts("version")) <= versions_so_far + 8  # one for each step of the turn, none for each try

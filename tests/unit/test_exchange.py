@@ -273,19 +273,27 @@ def test_a_missing_file_is_waited_for_and_then_reported(place: Place, monkeypatc
 
 def test_a_read_only_file_stays(place: Place) -> None:
     os.chmod(place.path, 0o444)
-    assert run(write_version(place, b"new\n", b"old\n")).result is Result.READ_ONLY
+    outcome = run(write_version(place, b"new\n", b"old\n"))
+    assert outcome.result is Result.READ_ONLY and outcome.why == f"{place.path} can only be read: its mode is -r--r--r--"
     assert place.path.read_bytes() == b"old\n"
 
 
-def test_a_full_disk_leaves_the_old_file_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(fd: int, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("number", "result"),
+    [(errno.ENOSPC, Result.NO_SPACE), (errno.EDQUOT, Result.NO_SPACE), (errno.EIO, Result.FAILED), (errno.EFBIG, Result.FAILED)],
+    ids=["no room", "no quota", "a bad disk", "too large"],
+)
+def test_a_disk_that_refuses_leaves_the_old_file_whole(
+    place: Place, monkeypatch: pytest.MonkeyPatch, number: int, result: Result
+) -> None:
+    def refuse(fd: int, content: bytes) -> None:
         os.write(fd, content[:2])
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     workfiles.prepare(place.workspace)
-    monkeypatch.setattr(files, "write_all", full)
+    monkeypatch.setattr(files, "write_all", refuse)
     outcome = run(write_version(place, b"new\n", b"old\n"))
-    assert outcome.result is Result.NO_SPACE and "No space" in outcome.why
+    assert (outcome.result, outcome.why) == (result, f"{place.path} could not be written: {os.strerror(number)}")
     assert place.path.read_bytes() == b"old\n" and _left(place) == []
 
 
