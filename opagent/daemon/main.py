@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import importlib
 import logging
 import os
 import signal
@@ -33,6 +34,8 @@ IDLE_EXIT = 900.0  # seconds
 SWITCH = 0.0005  # seconds until a thread that waits gets the interpreter: Python waits ten times as long, and each commit twice
 STOP_WITHIN = 40.0
 _CHECK = 5.0
+# slow to import, and wanted by nobody before the first prompt: while the first client hears that we are here
+_LATER = ("markdown_it", "opagent.daemon.toolsession", "opagent.process.httptool")
 _LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -61,6 +64,7 @@ async def serve(ready_fd: int | None, doorway: Doorway) -> None:
                 os.write(ready_fd, b"!")
             os.close(ready_fd)
         log.info("daemon %s ready, pid %d, protocol %d", VERSION, os.getpid(), control.PROTOCOL)
+        host.shared.spawn(_rest(), "the rest of our code")
         if paths.code():
             host.shared.spawn(_tidy(), "old code")
         if "SSH_CONNECTION" in os.environ:
@@ -82,6 +86,13 @@ async def serve(ready_fd: int | None, doorway: Doorway) -> None:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()  # what is left waits for a client or an agent that is gone
     reaper.stop()
+
+
+async def _rest() -> None:
+    """Soon, too, because our files may be replaced by an upgrade while we run."""
+    for name in _LATER:
+        importlib.import_module(name)
+        await asyncio.sleep(0)
 
 
 async def _tidy() -> None:

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opagent import launch
-from opagent.daemon import runtimework
 from opagent.daemon.params import Params
 from opagent.daemon.server import Client
 from opagent.errors import Bug, Usage, from_json
@@ -26,6 +25,8 @@ _SECONDS = 7200.0  # for all of it
 
 
 async def runtime_run(host: Host, client: Client, params: Params) -> Mapping[str, Any]:
+    from opagent.daemon import runtimework  # slow to import, and seldom needed
+
     host.refuse_agents(client)
     command, given = params.get("command"), params.get("given")
     if command not in runtimework.ACTS or not isinstance(given, dict):

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from opagent.daemon.lines import Line, Send, Speaker
-from opagent.daemon.toolsession import Session
 from opagent.model import ProcessId
 
 if TYPE_CHECKING:
     from opagent.daemon.shared import Shared
+    from opagent.daemon.toolsession import Session
 
 MOST_SESSIONS = 8  # connections of one agent to servers at a time
 _ENDED = 3.0  # seconds that a session has to come to its end by itself
@@ -36,6 +36,8 @@ class Tooling:
         same = [each for each in self._sessions if each.agent == line.id]
         if name not in line.conversation.workspace.binding.tools or len(same) >= MOST_SESSIONS:
             return None
+        from opagent.daemon.toolsession import Session  # slow to import, and not every binding has servers
+
         session = Session(line, send, name)
         task = self._sessions[session] = self._shared.spawn(session.run(), f"tool-{line.id}-{name}")
         task.add_done_callback(lambda _: self._sessions.pop(session, None))

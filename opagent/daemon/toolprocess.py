@@ -24,7 +24,7 @@ from opagent.daemon.recording import digest
 from opagent.errors import Denied, NotFound, OpAgentError
 from opagent.model import Decision, Effect, ProcessId, RuntimeSpec
 from opagent.policy import address
-from opagent.process import environment, httptool
+from opagent.process import environment
 from opagent.process.pins import beneath
 from opagent.process.profile import Level
 from opagent.process.supervisor import Launch, Process
@@ -52,6 +52,8 @@ class Server:
         """Its own program; for one that is reached by HTTP ours, which speaks to it from a box."""
         if "url" not in self.said:
             return tuple(self.said["command"])
+        from opagent.process import httptool  # slow to import, and seldom needed
+
         headers = [f"{name}: {value}" for name, value in self.said.get("headers", {}).items()]
         return (sys.executable, "-I", "-S", httptool.__file__, self.url, *headers)
 
@@ -133,6 +135,8 @@ def _put_in(key: Key, found: Server) -> Key:
     if (key.host, key.port) != place:
         why = f"{key.origin} says that it is for {address.shown(key.host, key.port) if key.host else 'no host'}"
         raise Denied(f"the secret {key.name} does not go to {address.shown(*place)}", why, "opagent explain")
+    from opagent.process import httptool
+
     return replace(key, variable=httptool.BASE, tls=tls == "https")
 
 

@@ -8,16 +8,17 @@ a quote ends by itself and is not closed. (Design: "The body of a region"; 845 c
 
 from __future__ import annotations
 
+import functools
 import re
 from bisect import bisect_right
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from typing import TYPE_CHECKING
 
 from opagent.document.blockstart import PLAIN, is_paragraph, last_start
 
-# link definitions change no block and are quadratic in the parser; inline content is not wanted
-_PARSER = MarkdownIt("commonmark").disable(["inline", "reference"])
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
 LONG = 32 * 1024  # characters
 _DETAILS = re.compile(r"<(/?)details(?=[\s>/])", re.I)
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
@@ -56,7 +57,7 @@ class OpenBlocks:
         whole = text + unfinished
         if is_paragraph(whole):
             return _closing(self._details)
-        tokens = _PARSER.parse(whole)
+        tokens = _parser().parse(whole)
         tops = [token for token in tokens if token.level == 0 and token.map]
         if not tops:
             return "</details>\n" * self._details
@@ -71,6 +72,14 @@ class OpenBlocks:
         if tops[-1].type == "paragraph_open" and _first(tops[-1]) == settled:
             self._pending = [_end_of_paragraph(self._pending[0])]
         return _closer(tops[-1], whole) + _closing(depth)
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    """Link definitions change no block and are quadratic in the parser; inline content is not wanted."""
+    from markdown_it import MarkdownIt  # slow to import, and a daemon that starts has nothing to parse yet
+
+    return MarkdownIt("commonmark").disable(["inline", "reference"])
 
 
 def _closing(details: int) -> str:

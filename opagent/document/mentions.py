@@ -7,17 +7,19 @@ Code, links and HTML are text, and so is what turns out not to exist: addresses,
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 EXAMINED = 64 * 1024  # characters of a message; a parse of more would hold up everybody
 MOST = 50
-_PARSER = MarkdownIt("commonmark").disable("reference")  # link definitions are quadratic in the parser
 _NO_WORD = "\x01"  # stands for what is no text, so that nothing begins right behind it
 _MENTION = re.compile(rf"""(?<![\w@./+\-{_NO_WORD}])@(?:"([^"\n]+)"|<([^<>\n]+)>|([^\s"<{_NO_WORD}][^\s{_NO_WORD}]*))""")
 _SENTENCE = ".,;:!?)]}'\"*_…"  # what may follow a path without belonging to it
@@ -38,11 +40,19 @@ def mentions(text: str) -> tuple[Mention, ...]:
     if "@" not in text and "![" not in text:
         return ()
     found: dict[Mention, None] = {}
-    for token in _PARSER.parse(text):
+    for token in _parser().parse(text):
         if token.type == "inline":
             found |= dict.fromkeys(_images(token.children or ()))
             found |= dict.fromkeys(_named(_flat(token.children or ())))
     return tuple(found)[:MOST]
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    """Link definitions are quadratic in the parser."""
+    from markdown_it import MarkdownIt  # slow to import, and a daemon that starts has nothing to parse yet
+
+    return MarkdownIt("commonmark").disable("reference")
 
 
 def _flat(children: Iterable[Token]) -> str:

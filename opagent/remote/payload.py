@@ -15,6 +15,7 @@ import io
 import json
 import lzma
 import os
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from opagent import files, paths
 from opagent.errors import Bug
+from opagent.remote import order
 
 PACKAGES = {  # import name -> distribution
     "fastjsonschema": "fastjsonschema",
@@ -34,6 +36,11 @@ PACKAGES = {  # import name -> distribution
 FORMS = ("xz", "gz", "tar")  # best first
 _CACHE_LIMIT = 16 * 2**20
 _LATER = ("opagent/_bundled/", "opagent/remote/", "licenses/")  # a daemon that starts needs none of them at once
+# of theirs: programs, and what only another system could use that gets no compiled part from us either
+_UNUSED = re.compile(
+    r"(fastjsonschema|watchdog)/__main__\.py|markdown_it/cli/.*|yaml/cyaml\.py|watchdog/(tricks/.*|watchmedo\.py)"
+    r"|watchdog/observers/(fsevents2?|read_directory_changes|winapi)\.py|watchdog/utils/(echo|event_debouncer|process_watcher)\.py"
+)
 _LEFT_OUT = ("_bundled", "cli")  # of our package: the first comes by its own name, nobody there is at a terminal
 
 # The root of the archive, so that `python -I -S DIRECTORY -m MODULE` runs a module of it and of the standard library alone.
@@ -93,13 +100,18 @@ def pack(contents: dict[str, bytes]) -> Payload:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         everything = {**contents, "__main__.py": ENTRY.encode()}
-        for name in sorted(everything, key=_when):
+        for name in _ordered(everything):
             data = everything[name]
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = len(data), 0o644, 0
             archive.addfile(member, io.BytesIO(data))
     digest = hashlib.sha256(raw.getvalue()).hexdigest()
     return Payload(lzma.compress(raw.getvalue(), preset=6), digest)
+
+
+def _ordered(contents: dict[str, bytes]) -> list[str]:
+    first = dict.fromkeys(order.needed(contents))
+    return [*first, *sorted(contents.keys() - first, key=_when)]
 
 
 def _when(name: str) -> tuple[bool, bool, str]:
@@ -116,7 +128,8 @@ def _sources() -> Iterator[tuple[str, Path]]:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             raise Bug(f"{package} is not installed as a package", "it is a part of what other machines are given")
-        yield from _below(Path(spec.submodule_search_locations[0]), package, only=".py")
+        every = _below(Path(spec.submodule_search_locations[0]), package, only=".py")
+        yield from ((name, path) for name, path in every if not _UNUSED.fullmatch(name))
         yield from _licences(distribution)
 
 

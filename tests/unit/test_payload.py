@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from opagent import paths
+from opagent.remote import order, stage0, stage1
 from opagent.remote import payload as module
-from opagent.remote import stage0, stage1
 from opagent.remote.payload import Payload, pack, payload
 
 
@@ -48,7 +48,7 @@ def test_what_is_in_it(made: Payload) -> None:
 def test_the_same_every_time_and_small(made: Payload) -> None:
     again = pack({name: path.read_bytes() for name, path in reversed(list(module._sources()))})
     assert again == made
-    assert len(made.data) < 800_000
+    assert len(made.data) < 760_000
 
 
 def test_every_form_is_the_same_archive(made: Payload) -> None:
@@ -116,14 +116,89 @@ def test_it_is_kept_and_made_anew_when_something_changed(home: Path, monkeypatch
     assert payload().digest != first.digest
 
 
-def test_modules_of_it_run_with_nothing_else(made: Payload, home: Path) -> None:
+@pytest.fixture
+def there(made: Payload, home: Path) -> Path:
+    """The archive as it lies on another machine."""
     where = home / "rt"
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(made.data))) as archive:
         archive.extractall(where, filter="data")
     (where / ".ok").touch()
-    command = [sys.executable, "-I", "-S", str(where), "-m", "opagent.daemon.main", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]})
-    assert "--ready-fd" in done.stdout
+    return where
+
+
+def alone(*words: str) -> str:
+    """What a bare interpreter prints."""
+    command = [sys.executable, "-I", "-S", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}).stdout
+
+
+def test_modules_of_it_run_with_nothing_else(there: Path) -> None:
+    assert "--ready-fd" in alone(str(there), "-m", "opagent.daemon.main", "--help")
+
+
+STARTED = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+import opagent.landing, opagent.daemon.main
+print(*(name for name, module in sys.modules.items() if (getattr(module, "__file__", "") or "").startswith(sys.argv[1])))
+"""
+
+
+def test_what_a_start_imports_comes_first_and_nothing_else_does(made: Payload, there: Path) -> None:
+    """So it is compiled while the rest is on its way. No parser of Markdown and no HTTP is in the way of a start."""
+    with tarfile.open(fileobj=io.BytesIO(lzma.decompress(made.data))) as archive:
+        inside = archive.getnames()
+    loaded = {_file(there, module) for module in alone("-c", STARTED, str(there)).split()}
+    assert set(inside[: len(loaded)]) == loaded
+    assert "opagent/daemon/host.py" in loaded
+    assert not loaded & {"markdown_it/__init__.py", "opagent/process/httptool.py", "opagent/daemon/runtimework.py"}
+
+
+def _file(there: Path, module: str) -> str:
+    path = module.replace(".", "/")
+    return f"{path}.py" if (there / f"{path}.py").exists() else f"{path}/__init__.py"
+
+
+EVERY = """\
+import importlib, sys, warnings
+sys.path.insert(0, sys.argv[1])
+warnings.simplefilter("ignore")
+for name in sys.argv[2:]:
+    try:
+        importlib.import_module(name)
+    except Exception:
+        print(name)
+"""
+
+
+def test_what_is_left_out_of_libraries_is_missed_by_none_of_their_modules(made: Payload, there: Path) -> None:
+    found = sorted(name for name in names(made) if name.endswith(".py") and name.split("/")[0] in module.PACKAGES)
+    modules = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in found]
+    assert len(modules) > 100 and not {"watchdog.watchmedo", "markdown_it.cli", "yaml.cyaml"} & set(modules)
+    elsewhere = {"watchdog.observers.kqueue"} if sys.platform == "linux" else set()
+    assert set(alone("-c", EVERY, str(there), *modules).split()) == elsewhere
+
+
+def test_the_order_is_read_from_import_lines_alone() -> None:
+    files = {
+        "opagent/__init__.py": b"",
+        "opagent/landing.py": b"from opagent import (\n    z,  # why, and (more\n    b as c,\n)\nif x:\n    import opagent.later\n",
+        "opagent/z.py": b"import os, theirs.deep as t\n",
+        "opagent/b.py": b"def f():\n    from opagent import later\n",
+        "opagent/later.py": b"",
+        "opagent/broken.py": b"\xff",  # nobody imports it, so nobody reads it
+        "theirs/__init__.py": b"from .one import thing\nfrom . import two\n",
+        "theirs/one.py": b"",
+        "theirs/two.py": b"",
+        "theirs/deep/__init__.py": b"from ..three import x\nimport opagent.z\n",
+        "theirs/three.py": b"",
+    }
+    assert order.needed(files) == [
+        "opagent/__init__.py", "opagent/landing.py", "opagent/z.py", "theirs/__init__.py", "theirs/deep/__init__.py",
+        "theirs/three.py", "theirs/one.py", "theirs/two.py", "opagent/b.py",
+    ]  # fmt: skip
+    assert order.needed(dict(reversed(files.items()))) == order.needed(files)
+    assert order.needed({}) == []
 
 
 def test_the_line_is_short_and_stage_1_has_no_words_too_new() -> None:
