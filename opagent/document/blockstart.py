@@ -9,31 +9,39 @@ from __future__ import annotations
 
 import re
 
-_UNCERTAIN = re.compile(r"^ {0,3}<|^ {1,3}(?:```|~~~)|<(?i:/?details)[\s>/]", re.M)
-_FENCE = re.compile(r"^(`{3,}|~{3,})(.*)$", re.M)
+# They begin with one fixed character, which `re` finds ten times as fast as the start of a line; two want an LF before the text.
+_UNCERTAIN = re.compile(r"\n(?: {0,3}<| {1,3}(?:```|~~~))")
+_DETAILS = re.compile(r"<(?i:/?details)[\s>/]")
+_FENCE = re.compile(r"\n(`{3,}|~{3,})(.*)")
 _ITEM = re.compile(r"(?:[-+*]|#{1,6}) [A-Za-z]")
 # how a line begins that can only begin or go on with a paragraph
-PLAIN = re.compile(r"""[A-Za-z"'(@$%&/:,.!?;^{}\])\\]|[0-9]+[^0-9.)]""")
-_PARAGRAPH = re.compile(rf"(?:(?:{PLAIN.pattern})[^\n`<]*\n)++")
+PLAIN = re.compile(r"""[A-Za-z"'(@$%&/:,.!?;^{}\])\\]|[0-9]+(?=[^0-9.)])""")
+_OTHER = re.compile(rf"\n(?!{PLAIN.pattern}|\Z)")
 
 
 def last_start(text: str) -> int:
     """From there on `text`, which begins with a block and ends with a line end, can be parsed alone."""
-    if _UNCERTAIN.search(text):
+    fences = ("`" in text and "```" in text) or ("~" in text and "~~~" in text)
+    if not fences and "<" not in text:
+        return _last_of_paragraph(text, _last_line(text, 0))  # nearly all text that streams
+    behind = f"\n{text}"
+    if _UNCERTAIN.search(behind) or _DETAILS.search(text):
         return 0
     fence, begin, after = "", 0, 0
-    for found in _FENCE.finditer(text):
+    for found in _FENCE.finditer(behind) if fences else ():
         marks, rest = found[1], found[2]
         if not fence and not (marks[0] == "`" and "`" in rest):
             fence, begin = marks, found.start()
         elif fence and marks.startswith(fence) and not rest.strip(" \t"):
-            fence, after = "", found.end() + 1
+            fence, after = "", found.end()
     return begin if fence else _last_of_paragraph(text, _last_line(text, after))
 
 
-def is_paragraph(text: str) -> bool:
-    """Certainly nothing else, and without a code span or a tag. `text` ends with a line end."""
-    return _PARAGRAPH.fullmatch(text) is not None
+def is_paragraph(text: str, start: int = 0) -> bool:
+    """Certainly nothing else from `start` on, and without a code span or a tag. `text` ends with a line end."""
+    if not text.endswith("\n") or text.find("`", start) >= 0 or text.find("<", start) >= 0:
+        return False
+    return PLAIN.match(text, start) is not None and _OTHER.search(text, start) is None
 
 
 def _last_line(text: str, after: int) -> int:
@@ -47,5 +55,4 @@ def _last_line(text: str, after: int) -> int:
 
 def _last_of_paragraph(text: str, start: int) -> int:
     """Of a plain paragraph the last line is one, too; not where a code span or a tag may reach over its lines."""
-    plain = _PARAGRAPH.match(text, start)
-    return max(start, text.rfind("\n", start, len(text) - 1) + 1) if plain and plain.end() == len(text) else start
+    return max(start, text.rfind("\n", start, len(text) - 1) + 1) if is_paragraph(text, start) else start

@@ -12,7 +12,7 @@ from opagent.document.closers import OpenBlocks, closers
 from tests.doubles.steps import grows_linearly, steps
 
 LINES = (
-    "word", "Word of\ttext", "1986 was", "12. twelve", "3) three", "2026-11-20 log", "", "", "   ", "- item", "* item", "+ item",
+    "word", "Word of\ttext", "1986 was", "12. twelve", "12", "3) three", "2026-11-20 log", "", "", "   ", "- item", "* item", "+ item",
     "- - item", "-", "---", "===", "  - below", "    code", "\tcode", "   lazy", "> quote", "> ```", "> - item", "# head", "#no",
     "```", "````", "```py", "``` a`b", "```x```", "~~~", "~~~~ x", "  ```", "    ```", "- ```", "  ~~~", "`", "a `` b",
     "<div>", "<!-- x", "-->", "- <!-- x", "<pre>", "</pre>", "<details>", "</details>", "text <details>", "`<details>`", "1. ```",
@@ -25,6 +25,7 @@ texts = st.lists(st.sampled_from(LINES), max_size=12).map(lambda lines: "".join(
 @given(texts, texts)
 @example("- a\n\nword\n", "  ```\n  x\n")
 @example("```\n\nword\n", "```\n")
+@example("12\n~~~\ncode\n\nword\n", "~~~\n")
 def test_what_follows_closes_the_same(text: str, more: str) -> None:
     start = last_start(text)
     assert 0 <= start <= len(text)
@@ -73,6 +74,11 @@ def test_the_last_block(text: str, rest: str) -> None:
 )
 def test_what_is_not_certain(text: str) -> None:
     assert last_start(text) == 0
+
+
+def test_a_line_of_digits_hides_no_fence() -> None:
+    assert closers("12\n~~~\ncode\n") == "~~~\n"
+    assert closers("12\nmore\n") == ""
 
 
 UNITS = ["A paragraph.\n\n", "- item\n", "```\ncode\n```\n", "<b>\n\n", "word\n", "1 line\n"]
