@@ -134,7 +134,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "call/result": (
         "call, within? (s; then `running` is the answer)",
         "call, outcome: running|answer|refused|failed|cancelled|timed_out|budget, text?, reason?, hint?, usage?, agent?, "
-        "conversation?, turn?, file?, waits_for? (an approval)",
+        "conversation?, turn?, file?, machine? (on which those are), waits_for? (an approval)",
     ),
     "call/stop": ("call", "as call/result"),
     "call/across": (

@@ -97,8 +97,14 @@ class _Across:
     # ---- the connection --------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> SocketPeer:
-        socket = await self._host.links.unasked(self._there.machine)
-        self._peer = await peer.connect(socket, "call")
+        name, links = self._there.machine, self._host.links
+        try:
+            self._peer = await peer.connect(await links.unasked(name), "call")
+        except HostUnreachable:
+            if not links.connected(name):
+                raise
+            await links.doubt(name)  # the link stands and its daemon is gone: it is started
+            self._peer = await peer.connect(await links.unasked(name), "call")
         return self._peer
 
     async def _told(self, peer: SocketPeer, said: Mapping[str, Any]) -> Mapping[str, Any] | None:

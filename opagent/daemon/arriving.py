@@ -56,13 +56,14 @@ async def call_across(host: Host, client: Client, params: Params) -> Result:
             raise NotFound("the call is not known there any more", "its daemon ended meanwhile, or never heard of it")
         found = admitting.target(host, os.path.expanduser("~"), path, given)
         call = _admitted(host, params, chain, by, found)
-        arrived = host.calls.arrived[key] = Arrived(call, client)
+        arrived = Arrived(call, client)
         host.remember(found.spot.workspace, given)
         call.heard = lambda: _tell(host, arrived)
         wanted = Wanted(
             path, joining.said({"text": params.get("prompt")}), _seconds(params, "timeout"), maybe(params, "on") or ""
         )
         host.calls.begin_for_machine(call, found, wanted)
+        host.calls.arrived[key] = arrived
         host.shared.spawn(_keep(host, arrived, min(GRACE, _seconds(params, "grace"))), f"keeping call-{call.id}")
     arrived.client = client
     arrived.back.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,10 @@ def there(home: Path, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> Iterator[F
         yield place
 
 
-def binding(there: Far, more: str = "", roles: str = "{runtime: echo}") -> str:
+def binding(there: Far, more: str = "") -> str:
     allow = f'can:\n  agents: {{allow: ["{there.target}", helper{more}]}}\n'
-    return f"version: 1\nagent: writer\nroles: {{writer: {roles}, helper: {{runtime: echo}}}}\n{allow}"
+    roles = "".join(f"  {name}: {{runtime: echo}}\n" for name in ("writer", "helper", "second", "third"))
+    return f"version: 1\nagent: writer\nroles:\n{roles}{allow}"
 
 
 def trusted_there(there: Far, text: str) -> None:
@@ -63,8 +63,7 @@ def test_the_agent_there_answers_and_both_records_have_the_call(talk: Talk, ther
     assert found["file"] == str(file) and found["machine"] == "there"
     text = file.read_text()
     assert "agent:writer" in text and "via=call" in text and "hello there" in text
-    shown = talk.file(caller, f"<code>there:{file}</code>") if "<code>there:/" in talk.file(caller, str(file)) else ""
-    shown = shown or talk.file(caller, f"there:{file}")
+    shown = talk.file(caller, f"there:{file}")
     assert f"call <code>echo in {there.target}</code>" in shown and "> echo: hello there" in shown
     (start,) = rows(talk, "call.start")
     (end,) = rows(talk, "call.end")
@@ -112,7 +111,7 @@ def test_what_no_rule_allows_is_asked_here(talk: Talk, there: Far) -> None:
 
 def test_a_directory_that_is_not_trusted_there_begins_nothing(talk: Talk, there: Far) -> None:
     bind(talk, binding(there))
-    (there.docs / ".agent.yaml").write_text(CALLEE + "can: {exec: {allow: [ls]}}\nenv: {A: b}\n")
+    (there.docs / ".agent.yaml").write_text(CALLEE + "can: {network: {allow: [example.com]}}\n")
     _, found = asked(talk, there.target, "hello")
     assert found["outcome"] == "refused" and found["reason"] == "not_trusted"
     assert found["text"].startswith(f"on there: {there.docs} is not trusted") and found["hint"].startswith("opagent trust there:")
@@ -128,12 +127,11 @@ def test_a_machine_that_nobody_reached_is_not_dialed(talk: Talk, there: Far) -> 
 
 def test_a_machine_that_does_not_answer(talk: Talk, there: Far) -> None:
     bind(talk, binding(there))
-    talk.stop_daemon()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        there.server.configure(Port=str(free.getsockname()[1]))
-        _, found = asked(talk, there.target, "hello")
-    assert found["outcome"] == "refused" and found["reason"].startswith(("host_", "sign"))
+    there.line.refuse()
+    until(lambda: there.state() != "connected")
+    _, found = asked(talk, there.target, "hello")
+    assert (found["outcome"], found.get("reason")) == ("refused", "host_unreachable"), found
+    assert rows(talk, "call.end")[0]["state"] == "failed"
 
 
 def test_cancelling_the_caller_cancels_it_there(talk: Talk, there: Far) -> None:
@@ -201,14 +199,14 @@ def test_a_call_whose_machine_has_gone_ends_and_one_key_is_one_turn(talk: Talk) 
 
 
 def test_calls_go_only_so_deep_over_machines(talk: Talk, there: Far) -> None:
-    bind(talk, binding(there))
+    bind(talk, binding(there, ", second, third"))
     trusted_there(there, CALLEE + CALLS)
     _, answer = said(talk, f"/call {there.target} /call second /call third hello")
     assert "calls go 2 deep, this one would be 3" in answer
 
 
 def test_the_rules_of_the_caller_bind_there(talk: Talk, there: Far) -> None:
-    bind(talk, binding(there, roles="{runtime: echo}").replace("helper]", "helper], deny: [second]"))
+    bind(talk, binding(there).replace("helper]", "helper], deny: [second]"))
     trusted_there(there, CALLEE + CALLS)
     _, answer = said(talk, f"/call {there.target} /call second hello")
     assert "refused: second may not be called: denied by" in answer
