@@ -134,9 +134,14 @@ METHODS: dict[str, tuple[str, str]] = {
     "call/result": (
         "call, within? (s; then `running` is the answer)",
         "call, outcome: running|answer|refused|failed|cancelled|timed_out|budget, text?, reason?, hint?, usage?, agent?, "
-        "conversation?, turn?, file?, waits_for? (an approval)",
+        "conversation?, turn?, file?, machine? (on which those are), waits_for? (an approval)",
     ),
     "call/stop": ("call", "as call/result"),
+    "call/across": (
+        "path, prompt, by: {key, conversation, turn, trace}, chain: [{host, workspace, role}], rules: [object], strict, "
+        "timeout? (s), grace? (s without the caller), on? (a conversation of an earlier call), again?",
+        "as call/result, at once; then `call` notifications with the same",
+    ),
     "notes/read": ("path (a directory), note? (a name), environment?", "path, directory, text; without a name notes: [note]"),
     "notes/write": ("path (a directory), note, text, environment?", "path, directory, size"),
     "turn/start": (

@@ -107,7 +107,11 @@ def _rule_names(source: Source, kind: str, known: Collection[str]) -> Iterator[s
     for word in _LISTS:
         for index, pattern in enumerate(getattr(rule_list, word, ())):
             name = pattern.removeprefix("!").partition("/")[0] if kind == "mcp" else pattern.removeprefix("!")
-            if set(name) & set("*?{") or (kind == "agents" and rules.is_directory(name)) or name in known:
+            if (
+                set(name) & set("*?{")
+                or (kind == "agents" and (rules.is_directory(name) or rules.is_elsewhere(name)))
+                or name in known
+            ):
                 continue
             what = "role or runtime" if kind == "agents" else "tool"
             yield source.problem(("can", kind, word, index), f"no {what} {name!r}{schema.nearest(name, tuple(known))}")
@@ -148,7 +152,7 @@ def _request(kind: str, line: Mapping[str, Any], source: Source) -> Any:
     said = line[kind]
     if kind == "exec":
         return tuple(said)
-    if kind == "agents" and rules.is_directory(said):
+    if kind == "agents" and rules.is_directory(said) and not rules.is_elsewhere(said):
         return rules.absolute(said, source.base)
     return rules.absolute(said, source.base) if kind in rules.PATHS else said
 

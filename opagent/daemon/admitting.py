@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from opagent.daemon.workspace import Workspace
 from opagent.errors import Denied, NotFound, Usage
 from opagent.model import ApprovalState, Capabilities, Decision, Effect
 from opagent.policy import loops, remembering, rules
+from opagent.store import machines as rows
+from opagent.target import Target as Place
 from opagent.target import parse
 
 if TYPE_CHECKING:
@@ -34,6 +37,51 @@ class Target:
     workspace: Workspace
     spot: Spot
     request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """Who is called on another machine. `request`: by which the rules know it, the words HOST:DIR."""
+
+    there: Place
+    spot: Spot
+    request: str
+
+
+def named(word: str) -> str:
+    """A directory of another machine in the one form in which rules know it. Raises Usage."""
+    found = parse(word)
+    return str(_plain(found)) if found is not None else word
+
+
+def _plain(there: Place) -> Place:
+    path = posixpath.normpath(there.path or "~").removeprefix("~/")
+    if path.startswith("../") or path in ("..", "."):
+        raise Usage(f"{there} names no directory", "from the home directory there it leads out of it", "HOST:/DIR")
+    return replace(there, path="" if path == "~" else path)
+
+
+def away(host: Host, c: Conversation, to: str, environment: Mapping[str, str]) -> Away | None:
+    """None for who is on this machine. A directory here that stands for one elsewhere must not be denied by its own name.
+
+    An agent leads this daemon to no machine that no person has reached. Raises Denied, NotTrusted, Usage.
+    """
+    there = parse(to)
+    if there is None and rules.is_directory(to):
+        path = os.path.realpath(os.path.join(c.workspace.path, os.path.expanduser(to)))
+        led = leading.led(host, path, environment)
+        if led is None:
+            return None
+        if (decision := c.workspace.decide(KIND, path)).effect is Effect.DENY:
+            raise Denied(f"{to} may not be called", f"denied by {decision.rule}", "opagent explain")
+        there = led.there
+    if there is None:
+        return None
+    there = _plain(there)
+    if host.database.read(lambda db: rows.get(db, there.machine)) is None:
+        why = "no person here has reached it: an agent's call opens no way to a machine"
+        raise Denied(f"{there} cannot be called from here", why, f"opagent host check {there.machine}")
+    return Away(there, Spot(there.machine, str(there), ""), str(there))
 
 
 def target(host: Host, base: str, to: str, environment: Mapping[str, str], fallback: str | None = None) -> Target:
@@ -58,7 +106,7 @@ def target(host: Host, base: str, to: str, environment: Mapping[str, str], fallb
 
 
 def _elsewhere(to: str) -> Usage:
-    return Usage(f"{to} is on another machine", "agents are called on their own machine only", "opagent open HOST:DIR")
+    return Usage(f"{to} is on another machine", "name that machine and its directory", "opagent call HOST:DIR PROMPT")
 
 
 def _trusted(host: Host, workspace: Workspace, role: str, request: str) -> Target:
@@ -66,14 +114,20 @@ def _trusted(host: Host, workspace: Workspace, role: str, request: str) -> Targe
     return Target(workspace, Spot(host.host, workspace.path, role), request)
 
 
-def within_bounds(call: Call, found: Target, most: int) -> None:
+def within_bounds(call: Call, found: Target | Away, most: int) -> None:
     """Depth, circles, and agents that talk to each other without end. Raises Denied."""
     chain = call.chain
-    names = [each.role if each.workspace == found.spot.workspace else each.workspace for each in (*chain, found.spot)]
+    names = [_shown(each, found.spot) for each in (*chain, found.spot)]
     why = loops.circle([str(each) for each in chain], str(found.spot), names)
     why = why or call.tree.pairs.message(str(call.by), str(found.spot), call.depth, most)
     if why:
         raise Denied(f"{found.request} cannot be called from here", why, "opagent ps --tree")
+
+
+def _shown(one: Spot, target: Spot) -> str:
+    if one.host != target.host:
+        return f"{one.role or 'an agent'} in {one.workspace} on another machine"
+    return one.role if one.workspace == target.workspace else one.workspace
 
 
 def deepest(capabilities: Capabilities) -> int:
@@ -81,7 +135,7 @@ def deepest(capabilities: Capabilities) -> int:
     return min(each.max_depth for each in (capabilities, *capabilities.within))
 
 
-async def allowed(c: Conversation, found: Target, prompt: str) -> tuple[Decision, str | None]:
+async def allowed(c: Conversation, found: Target | Away, prompt: str) -> tuple[Decision, str | None]:
     """The decision that lets it happen, and the approval where a person gave one. Raises Denied."""
     decision = replace(c.workspace.decide(KIND, found.request), enforcement="proxy")
     if decision.effect is Effect.ASK:
@@ -96,7 +150,7 @@ async def allowed(c: Conversation, found: Target, prompt: str) -> tuple[Decision
 
 
 async def _by_person(
-    c: Conversation, found: Target, prompt: str, decision: Decision, pattern: str
+    c: Conversation, found: Target | Away, prompt: str, decision: Decision, pattern: str
 ) -> tuple[Decision, str | None]:
     subject = f"call {found.request}\n{prompt[:_SHOWN]}{' ...' if len(prompt) > _SHOWN else ''}"
     digest = hashlib.sha256(f"{KIND} {found.request}\0{prompt}".encode("utf-8", "surrogatepass")).hexdigest()

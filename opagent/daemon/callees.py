@@ -35,7 +35,7 @@ REASONS = {"budget": End.BUDGET, "loop": End.BUDGET, End.TIMED_OUT.value: End.TI
 async def conversation(host: Host, c: Conversation, found: Target, wanted: Wanted) -> Conversation:
     """The one of an earlier call where it is named, else a new one. Raises NotFound, Conflict, FileRefused."""
     if wanted.conversation:
-        return _earlier(host, c, found, wanted.conversation)
+        return earlier(host, c.record.id, found, wanted.conversation)
     host.remember_for(found.workspace.path, c.workspace.path)
     assert c.current is not None
     named, turn = title(host, wanted.prompt), c.current.turn.id
@@ -54,9 +54,10 @@ def _link(caller: Record, found: Target) -> str:
     return os.path.relpath(caller.path, Path(found.workspace.path) / found.workspace.binding.conversations)
 
 
-def _earlier(host: Host, c: Conversation, found: Target, word: str) -> Conversation:
+def earlier(host: Host, caller: ConversationId, found: Target, word: str) -> Conversation:
+    """Raises NotFound for one that was not made by a call of the same caller."""
     known = host.conversation(word)
-    mine = any(each.caller == c.record.id and each.conversation == known.record.id for each in host.calls.all())
+    mine = any(each.caller == caller and each.conversation == known.record.id for each in host.calls.all())
     if not mine or (known.record.workspace, known.record.agent) != (found.spot.workspace, found.spot.role):
         raise NotFound(f"{word} is no conversation of yours with {found.request}", "", "leave it out to begin a new one")
     return known
@@ -129,10 +130,13 @@ def shown(call: Call, caller: Record) -> Mapping[str, Any]:
     assert call.to is not None
     over = call.over.result() if call.over.done() and not call.over.cancelled() else None
     status = "in_progress" if over is None else "completed" if over.end is End.ANSWER else "failed"
-    where = call.to.role if call.to.workspace == caller.workspace else f"{call.to.role} in {call.to.workspace}"
+    role = call.to.role or "the agent"
+    where = role if call.to.workspace == caller.workspace else f"{role} in {call.to.workspace}"
     told: dict[str, Any] = {"agent": where, "id": call.id, "approval": call.waits}
     if call.file:
         told |= {"file": os.path.relpath(call.file, os.path.dirname(caller.path)), "conversation": call.conversation}
+    if call.there is not None and call.there.file:
+        told |= {"place": f"{call.there.machine}:{call.there.file}", "conversation": call.there.conversation}
     if over is not None:
         told |= {"text": over.text if over.end is End.ANSWER else f"{over.end.value}: {over.text}", "outcome": over.end.value}
     return {"id": f"call-{call.id}", "title": f"call {where}", "kind": "other", "status": status, "call": told}

@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import admitting, callees, inbox
-from opagent.daemon.admitting import Target
+from opagent.daemon import across, admitting, callees, inbox
+from opagent.daemon.admitting import Away, Target
 from opagent.daemon.calltree import NOTHING, Call, End, Outcome, Spot, Tree, Under
 from opagent.daemon.effects import Act
 from opagent.daemon.turns import Prompt
@@ -32,6 +32,7 @@ from opagent.store.effects import State
 from opagent.store.events import AuditKind, Draft
 
 if TYPE_CHECKING:
+    from opagent.daemon.arriving import Arrived
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.host import Host
 
@@ -61,6 +62,7 @@ class Calls:
         self._running: Counter[tuple[ConversationId, TurnId]] = Counter()  # by the caller's turn
         self._slots: dict[tuple[ConversationId, TurnId], asyncio.Semaphore] = {}
         self._trees: dict[tuple[ConversationId, TurnId], Tree] = {}
+        self.arrived: dict[str, Arrived] = {}  # from other machines, by their keys
         self._ends: dict[tuple[ConversationId, TurnId], asyncio.Future[tuple[Turn, str]]] = {}
 
     # ---- for those that call -----------------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ class Calls:
             raise Conflict("too many calls at once", f"{MOST_OPEN} of this turn have not ended", "wait for one of them")
         parent = self.of_turn(*place)
         tree = parent.tree if parent is not None else self._trees.setdefault(place, Tree())
-        ident = self._ident()
+        ident = self.new_id()
         by = Spot(self._host.host, c.workspace.path, c.role)
         call = Call(ident, tree, by, *place, parent, self._under(c, parent))
         self._forget_old()
@@ -86,7 +88,7 @@ class Calls:
 
     def begin_for_person(self, found: Target, base: str, by: str, wanted: Wanted) -> Call:
         """A person's: `by` as the author of the turn, from the directory `base`. No rule of `agents` binds them."""
-        call = Call(self._ident(), Tree(), Spot(self._host.host, base, by), ConversationId(""), TurnId(""), to=found.spot)
+        call = Call(self.new_id(), Tree(), Spot(self._host.host, base, by), ConversationId(""), TurnId(""), to=found.spot)
         self._forget_old()
         self._calls[call.id] = call
         self._running[call.caller, call.working] += 1
@@ -101,7 +103,29 @@ class Calls:
         call.task = self._host.shared.spawn(self._run(call, made()), f"call-{call.id}")
         return call
 
-    def _ident(self) -> str:
+    def begin_for_machine(self, call: Call, found: Target, wanted: Wanted) -> None:
+        """One that an agent of another machine makes; `call` is admitted. Its conversation lies in the callee's directory."""
+        host = self._host
+        self._forget_old()
+        self._calls[call.id] = call
+        self._running[call.caller, call.working] += 1
+        prompt = host.shared.known.hide(wanted.prompt)
+        obj = {"name": found.request, "path": found.spot.workspace, "role": found.spot.role, "by": str(call.by)}
+        act = Act(AuditKind.CALL_START, obj, {"command": prompt}, agent=call.by.role, call=call.id, trace=call.trace)
+
+        async def made() -> Outcome:
+            async with self._recorded(call, act):
+                call.begun = True
+                callee = callees.earlier(host, call.caller, found, wanted.conversation) if wanted.conversation else None
+                callee = callee or await host.create(found.workspace, found.spot.role, callees.title(host, prompt))
+                said = Prompt(prompt, f"agent:{call.by.role}", "call", request(call.id), call=callees.named(call))
+                outcome = await self._turn(call, callee, said, min(wanted.timeout, LONGEST))
+            callees.give_back(host, call)
+            return outcome
+
+        call.task = host.shared.spawn(self._run(call, made()), f"call-{call.id}")
+
+    def new_id(self) -> str:
         return self._host.shared.new_id("call", lambda db, drawn: turn_rows.conversation_of(db, request(drawn)))
 
     def all(self) -> list[Call]:
@@ -172,7 +196,7 @@ class Calls:
         current = c.current
         for call in self.of_turn_line(c.record.id, current.turn.id) if current is not None else ():
             call.waits = approval
-            self._show(call)
+            self.show(call)
 
     def of_turn_line(self, conversation: ConversationId, turn: TurnId) -> list[Call]:
         call = self.of_turn(conversation, turn)
@@ -195,7 +219,7 @@ class Calls:
             self._running[call.caller, call.working] -= 1
             if not call.over.done():
                 call.over.set_result(outcome)
-                self._show(call)
+                self.show(call)
             if call.left:
                 callees.give_back(self._host, call)
 
@@ -214,13 +238,22 @@ class Calls:
         asked = {"command": prompt}
         act = Act(AuditKind.CALL_START, {"name": wanted.to}, asked, None, None, *who, call=call.id, trace=call.trace)
         try:
-            found = admitting.target(host, c.workspace.path, wanted.to, host.brought(c.workspace.path), c.record.agent)
+            given = host.brought(c.workspace.path)
+            found: Target | Away = admitting.away(host, c, wanted.to, given) or admitting.target(
+                host, c.workspace.path, wanted.to, given, c.record.agent
+            )
             call.to = found.spot
             admitting.within_bounds(call, found, admitting.deepest(c.workspace.binding.capabilities))
             decision, approval = await admitting.allowed(c, found, prompt)
         except OpAgentError as error:
             await host.shared.effects.denied(act, str(error)[:300])
             raise
+        if isinstance(found, Away):
+            obj = {"name": found.request, "machine": found.there.machine}
+            async with slot, self._recorded(call, replace(act, obj=obj, decision=decision, approval=approval)):
+                return await across.turn(
+                    host, call, found.there, replace(wanted, prompt=prompt, timeout=min(wanted.timeout, LONGEST))
+                )
         obj = {"name": found.request, "path": found.spot.workspace, "role": found.spot.role}
         async with slot, self._recorded(call, replace(act, obj=obj, decision=decision, approval=approval)):
             call.begun = True  # from here on it is not cancelled, but looks at the end of each step whether it is still wanted
@@ -247,6 +280,8 @@ class Calls:
             raise
         finally:
             adds = {"outcome": (call.end or End.FAILED).value, "conversation": call.conversation, "turn": call.turn}
+            if call.there is not None:
+                adds |= {"conversation": call.there.conversation, "turn": call.there.turn, "machine": call.there.machine}
             await asyncio.shield(effects.end(effect, act, state, adds, why[:300]))
 
     async def _turn(self, call: Call, callee: Conversation, said: Prompt, within: float) -> Outcome:
@@ -258,7 +293,7 @@ class Calls:
             call.end = call.unwanted
             return Outcome(call.unwanted, call.why)
         turn = await self._queued(callee, call, said)
-        self._show(call)
+        self.show(call)
         heard = self._ends[callee.record.id, turn.id]
         try:
             async with asyncio.timeout(within):
@@ -300,8 +335,9 @@ class Calls:
     def _made_in(self, conversation: ConversationId | None, turn: TurnId | None) -> list[Call]:
         return [each for each in self._calls.values() if each.caller == conversation and each.working == turn]
 
-    def _show(self, call: Call) -> None:
-        """In the caller's file: a line with the way to the callee's."""
+    def show(self, call: Call) -> None:
+        """In the caller's file: a line with the way to the callee's; to the machine that it came from."""
+        call.heard()
         caller = self._host.conversations.get(call.caller)
         if caller is not None and call.to is not None:
             caller.post(inbox.Tells(call.working, (Draft(Kind.TOOL_CALL, call.working, callees.shown(call, caller.record)),)))
@@ -310,6 +346,7 @@ class Calls:
         ended = [each.id for each in self._calls.values() if each.over.done() and not self._running[each.caller, each.working]]
         for ident in ended[: max(0, len(ended) - KEPT)]:
             del self._calls[ident]
+        self.arrived = {key: each for key, each in self.arrived.items() if each.call.id in self._calls}
         self._running += Counter()  # drops what is zero
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,16 @@ class Under:
 NOTHING = Under()
 
 
+@dataclass(frozen=True, slots=True)
+class There:
+    """The callee's side on another machine, as that machine told it: shown, and never used as something of here."""
+
+    machine: str
+    conversation: str = ""
+    turn: str = ""
+    file: str = ""
+
+
 @dataclass(slots=True)
 class Tree:
     """What the calls of one root have in common."""
@@ -91,6 +101,9 @@ class Call:
     conversation: ConversationId | None = None
     turn: TurnId | None = None
     file: str = ""
+    before: tuple[Spot, ...] = ()  # of one from another machine: who works for whom there, the root first
+    there: There | None = None  # of one to another machine, instead of those three
+    heard: Callable[[], None] = lambda: None  # told of each change; for the machine that it came from
     waits: str = ""
     span: str = field(default_factory=lambda: secrets.token_hex(8))
     begun: bool = False  # something is made for it that must not be left half
@@ -103,12 +116,12 @@ class Call:
 
     @property
     def depth(self) -> int:
-        return 1 + (self.parent.depth if self.parent is not None else 0)
+        return len(self.chain)
 
     @property
     def chain(self) -> tuple[Spot, ...]:
         """Who works for whom, the root first, up to the caller."""
-        return (*(self.parent.chain if self.parent is not None else ()), self.by)
+        return (*(self.parent.chain if self.parent is not None else self.before), self.by)
 
     def line(self) -> Iterator[Call]:
         """It and all that it works for."""
@@ -136,4 +149,6 @@ class Call:
             "turn": self.turn,
             "file": self.file,
         }
+        if self.there is not None:
+            known |= {key: getattr(self.there, key) for key in ("machine", "conversation", "turn", "file")}
         return said | {key: value for key, value in (known | {"waits_for": self.waits}).items() if value}

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import confinement, enforcing, keys, limits, proving, wayout
+from opagent.daemon import admitting, confinement, enforcing, keys, limits, proving, wayout
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Effect, Layer, Origin
 from opagent.packages import ability, catalog
@@ -170,6 +170,8 @@ def _request(workspace: Workspace, kind: str, text: str) -> Any:
         return os.path.realpath(os.path.join(workspace.path, os.path.expanduser(text)))
     if kind == "exec":
         return remembering.words_of(text) or _quoted(text)
+    if kind == "agents" and rules.is_elsewhere(text):
+        return admitting.named(text)
     if kind == "agents" and rules.is_directory(text):
         return os.path.realpath(os.path.join(workspace.path, text))
     return text

@@ -97,6 +97,15 @@ class Links:
         finally:
             up.cancel()
             gone.cancel()
+        return await self._stands(reached, made)
+
+    async def unasked(self, name: str) -> Path:
+        """The same where no person is there who could be asked: one attempt. Raises HostUnreachable and its kinds."""
+        reached = self._reach(name)
+        return await self._stands(reached, await reached.link.up(None, reflecting.silent))
+
+    async def _stands(self, reached: Reached, made: Bridge) -> Path:
+        name = reached.record.name
         if new := reached.remembered is not made:
             await self._remember(reached, made)
         await self._listen(reached)

@@ -13,6 +13,7 @@ from opagent import control, paths
 from opagent.binding import making
 from opagent.daemon import (
     answering,
+    arriving,
     attended,
     auditing,
     callmethods,
@@ -366,7 +367,7 @@ async def question_answer(host: Host, client: Client, params: Params) -> Result:
     return {}
 
 
-_MODULES = (answering, attended, auditing, callmethods, editing, machines, mirroring, packaging, reckoning, toolshown)
+_MODULES = (answering, arriving, attended, auditing, callmethods, editing, machines, mirroring, packaging, reckoning, toolshown)
 _ELSEWHERE = {name: method for module in _MODULES for name, method in module.METHODS.items()}  # what they have
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = _ELSEWHERE | {
     "daemon/status": daemon_status, "daemon/stop": daemon_stop, "daemon/doctor": daemon_doctor,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent import paths
 from opagent.acp import elicitation
-from opagent.daemon import calling, notes, wanting
+from opagent.daemon import admitting, calling, notes, wanting
 from opagent.daemon.admitting import KIND
 from opagent.daemon.asking import Question
 from opagent.daemon.calling import Wanted
@@ -83,7 +83,10 @@ def _directories(c: Conversation) -> list[dict[str, str]]:
     for layer in (*capabilities.defaults, *capabilities.chain):
         said = layer.kinds.get(KIND)
         for pattern in (*said.allow, *said.ask) if said is not None else ():
-            if not rules.is_directory(pattern) or pattern.startswith(("!", "/", "~")):
+            if rules.is_elsewhere(pattern) and not set(pattern) & set("*?{"):
+                there = admitting.named(pattern)
+                found[there] = _shown(c, there, "the agent of a directory on another machine")
+            if not rules.is_directory(pattern) or pattern.startswith(("!", "/", "~")) or rules.is_elsewhere(pattern):
                 continue
             for place in sorted(Path(layer.base).glob(pattern.rstrip("/")))[:_LISTED]:
                 path = os.path.realpath(place)

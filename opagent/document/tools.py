@@ -90,7 +90,7 @@ class ToolCall:
             parts.append(f"{seconds:.1f} s")
         approval = self._call().get("approval")
         if approval:
-            parts.append(f"waits for a person: {shown('opagent allow ' + one_line(str(approval), 20))}")
+            parts.append(f"waits for a person: {shown('opagent allow ' + one_line(str(approval), 80))}")
         return " · ".join(parts)
 
     def _kind(self) -> str:
@@ -153,6 +153,8 @@ class ToolCall:
         call = self._call()
         if call.get("file"):
             bodies.append(f"[the conversation]({percent(str(call['file']), errors='replace')})\n")
+        elif call.get("place"):
+            bodies.append(f"the conversation: {code(one_line(str(call['place']), 600))}\n")
         paragraph = clean(str(call.get("text", ""))).strip().split("\n\n")[-1]
         return [*bodies, quote(inert(one_line(paragraph, 600)))] if paragraph else bodies
 

@@ -28,7 +28,7 @@ def _texts(about: str) -> dict[str, Any]:
     return {"type": "array", "items": {"type": "string"}, "description": about}
 
 
-_TO = _text("a name of agent_list, or a directory that has an agent of its own, such as ../api")
+_TO = _text("a name of agent_list, or a directory that has an agent of its own, such as ../api or, on another machine, HOST:/DIR")
 _PROMPT = _text("what it shall do; it sees the files of its directory, and nothing of your conversation")
 _ON = _text("the conversation of an earlier call of yours, to go on in it")
 _WITHIN = {"type": "number", "description": "seconds after which it is stopped"}
@@ -40,6 +40,7 @@ _OUTCOME = _object(
     text=_text("its answer, or why there is none"),
     conversation=_text("id of its conversation"),
     file=_text("path of its conversation's file"),
+    machine=_text("the other machine on which that is, if it is on one"),
     usage={"type": "object", "description": "tokens and cost, as far as they are known"},
     waits_for=_text("the approval that a person has to answer before it goes on"),
 )

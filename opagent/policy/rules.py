@@ -214,6 +214,8 @@ def launches(words: Sequence[str]) -> bool:
     return marks is None or any(_marked(word, mark) for word in words[1:] for mark in marks)
 
 
+_MACHINE = re.compile(r"ssh://|[^/.~!][^/]*:")
+_URL = re.compile(r"ssh://(?P<host>[^/:\[\]]*|[^/\[\]]*\[[^/\]]*\])(?P<path>/.*)", re.DOTALL)  # without a port: as HOST:DIR
 _CUT = 3  # characters: `--e` may be anything
 
 
@@ -262,11 +264,22 @@ def is_private(request: str) -> bool:
 
 
 def _agent(pattern: str, request: str, base: str) -> bool:
-    """A directory (with a slash or a leading dot) is compared as an absolute path, a role by its name."""
+    """A directory (with a slash or a leading dot) is compared as an absolute path, a role by its name, and one of another
+    machine as the words that say so: no rule about directories and roles of here speaks of it.
+    """
+    if is_elsewhere(pattern) or is_elsewhere(request):
+        found = _URL.fullmatch(pattern)
+        form = f"{found['host']}:{found['path'].removeprefix('/~/')}" if found else pattern
+        return is_elsewhere(pattern) and is_elsewhere(request) and glob(form, False).fullmatch(request) is not None
     if is_directory(pattern):
         whole = posixpath.normpath(posixpath.join(base, pattern)) + ("/" if pattern.endswith("/") else "")
         return request.startswith("/") and glob(whole[1:], False).fullmatch(posixpath.normpath(request)[1:]) is not None
     return not request.startswith("/") and glob(pattern, False).fullmatch(request) is not None
+
+
+def is_elsewhere(word: str) -> bool:
+    """Whether a rule or a request of `agents` names a directory of another machine: `HOST:DIR` or `ssh://HOST/DIR`."""
+    return _MACHINE.match(word) is not None
 
 
 def is_directory(pattern: str) -> bool:
