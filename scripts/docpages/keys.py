@@ -51,10 +51,7 @@ folder with this file, in `~/.config/opagent/runtimes/`, in `~/.local/share/opag
 first one with a name wins. The runtimes that come with OpAgent: [runtimes](runtimes.md)."""
 
 NEAREST = ("agent", "conversations", "host", "approvals", "supervise")
-LATER = {
-    **{key.replace("secrets", "can.secrets"): sentence for key, sentence in NOT_APPLIED.items()},
-    "can.agents": "agents cannot call each other yet",
-}
+LATER = {key.replace("secrets", "can.secrets"): sentence for key, sentence in NOT_APPLIED.items()}
 EXAMPLE = """\
 version: 1
 agent: writer
