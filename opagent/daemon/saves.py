@@ -46,7 +46,8 @@ async def noticed(c: Conversation, watched: bool) -> None:
             _put_off(c)
             return
         await answer(c)
-    except StoreFailed:
+    except StoreFailed as error:
+        c.versions.problem = str(error)
         raise  # what waits goes on waiting
     except (OSError, OpAgentError) as error:
         c.versions.hindered(str(error))

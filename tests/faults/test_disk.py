@@ -15,6 +15,7 @@ from opagent.errors import NotTrusted, StoreFailed
 from opagent.store.opening import connect_reader
 from tests.doubles.checker import Checker
 from tests.doubles.patience import until
+from tests.doubles.sheet import Sheet
 from tests.doubles.shim import Shim
 from tests.faults.conftest import Place, trust
 
@@ -107,6 +108,25 @@ def test_a_log_that_could_not_be_written_is_told_apart_from_one_that_can_only_be
     place.kill_daemon(signal.SIGTERM)
     place.back()
     assert place.say(conversation, "after")["state"] == "done"
+    place.settle()
+
+
+def test_a_save_while_the_log_can_only_be_read(place: Place, shim: Shim) -> None:
+    """D4: the listing says why nothing is sent; what was typed stays in the file, and the next daemon sends it."""
+    place.anew(**shim.fails("write", WAL, errno=BROKEN))
+    sheet = Sheet(place, place.create("oracle"))
+    quiet(place, sheet.conversation)
+    shim.arm()
+    for _ in range(2):
+        assert place.command("send", sheet.conversation["id"], "refused", "--no-wait").returncode == 1
+    sheet.type("typed meanwhile\n\n/send")
+    until(lambda: problem(place).startswith("the database can"))
+    assert "typed meanwhile" in sheet.text()
+    shim.disarm()
+    place.kill_daemon(signal.SIGTERM)
+    place.back()
+    turn = until(lambda: [turn for turn in sheet.turns() if turn["text"] == "typed meanwhile"])[0]
+    assert place.ended(sheet.conversation, turn["id"])["state"] == "done"
     place.settle()
 
 

@@ -152,10 +152,8 @@ def test_only_what_is_lent_and_only_for_its_host(there: There, home: Path) -> No
     talk = there.talk()
     refused = talk.say(talk.create("caller"), "env HOME")
     assert refused["state"] == "failed"
-    events = json.dumps(talk.client.request("conversation/list", {"all": True})) + "".join(
-        path.read_text() for path in (there.directory / "conversations").glob("*.md")
-    )
-    assert "nor does a machine of yours lend it" in " ".join(events.split())
+    (file,) = (there.directory / "conversations").glob("*.md")
+    until(lambda: "nor does a machine of yours lend it" in " ".join(file.read_text().split()))
     assert audited("secret.use") == []
 
 
