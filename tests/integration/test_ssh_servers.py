@@ -114,7 +114,8 @@ def test_a_server_that_lets_nobody_listen_forwards_sockets(server: Sshd, home: P
 
     async def story(connection: Connection) -> None:
         listening = await asyncio.start_unix_server(lambda reader, writer: writer.close(), str(home / "s"))
-        assert await connection.socket(str(home / "s")) is not None
+        through = await connection.socket(str(home / "s"))
+        assert through is not None and await through.read() == b""
         listening.close()
 
     connected(story, server.config, Person(), "asyncssh")
