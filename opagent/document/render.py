@@ -54,6 +54,10 @@ class _Said:
         return self.text
 
 
+class _Note(_Said):
+    """A sentence of OpAgent. It stands below a run of text that goes on, never inside it."""
+
+
 class _Thoughts:
     def __init__(self, fold: str) -> None:
         self._fold = fold
@@ -105,13 +109,18 @@ class Reply:
                 if approval:
                     approval.answered(event.at, self.look.zone, body)
             case Kind.NOTE:
-                self._add(_Said(notices.alert("NOTE", one_line(str(body.get("text", "")), 600))))
+                self._items.append(_Note(notices.alert("NOTE", one_line(str(body.get("text", "")), 600))))
             case Kind.TURN_STATE:
                 self._move(event)
 
+    @property
+    def _last(self) -> _Item | None:
+        """What the agent did last."""
+        return next((item for item in reversed(self._items) if not isinstance(item, _Note)), None)
+
     def _add(self, item: _Item) -> None:
-        if self._items and isinstance(self._items[-1], Prose):
-            self._items[-1].finish()
+        if isinstance(last := self._last, Prose):
+            last.finish()
         self._items.append(item)
 
     def _text(self, text: str) -> None:
@@ -120,14 +129,14 @@ class Reply:
             text = text[: max(0, len(text) - over)]
         if not text:
             return
-        last = self._items[-1] if self._items else None
+        last = self._last
         if not isinstance(last, Prose):
             last = Prose()
             self._add(last)
         last.feed(text)
 
     def _thought(self, text: str) -> None:
-        last = self._items[-1] if self._items else None
+        last = self._last
         if not isinstance(last, _Thoughts):
             last = _Thoughts(self.look.fold)
             self._add(last)
@@ -161,8 +170,8 @@ class Reply:
             self._ended = (notices.second(event.at), str(event.body.get("reason") or ""))
             for call in self._calls.values():
                 call.stop()
-            if self._items and isinstance(self._items[-1], Prose):
-                self._items[-1].finish()
+            if isinstance(last := self._last, Prose):
+                last.finish()
 
     @property
     def waits(self) -> bool:
@@ -200,7 +209,7 @@ class Reply:
     def _blocks(self) -> list[str]:
         blocks: list[str] = []
         together: list[ToolCall] = []
-        last = self._items[-1] if self._items else None
+        last = self._last
         for item in self._items:
             if isinstance(item, Prose) and item.blank and item is not last:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -72,6 +73,12 @@ class Desk:
             except psutil.Error:
                 continue
         return found
+
+    def kill(self) -> None:
+        """All that runs in the directory, at once; some may end with another."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def trust(desk: Desk) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,8 +102,7 @@ def test_it_remembers_after_it_was_killed(desk: Desk, model: model_server.Model)
     desk.run("open", ".", "-m", "my name is Ada")
     [agent] = json.loads(desk.run("ps", "--json").stdout)["processes"]
     assert agent["level"] == "strict"
-    for process in desk.processes():
-        process.send_signal(signal.SIGKILL)
+    desk.kill()
     until(lambda: agent["id"] not in desk.run("ps", "--json").stdout)
     assert "you said: who am I" in desk.ask("who am I")
     assert any("my name is Ada" in said for said in model.conversations()[-1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +128,7 @@ def test_a_conversation_through_opagent(desk: Desk, name: str, tmp_path: Path) -
     assert new.read_text() == "fresh"
 
     [agent] = json.loads(desk.run("ps", "--json").stdout)["processes"]
-    for process in desk.processes():
-        process.send_signal(signal.SIGKILL)
+    desk.kill()
     until(lambda: agent["id"] not in desk.run("ps", "--json").stdout)
     before = len(asked(tmp_path))
     assert "hello" in desk.ask("Are you there?\n" + order("hello"))
@@ -155,8 +153,7 @@ def test_a_conversation_from_an_editor(desk: Desk, name: str) -> None:
         assert new.read_text() == "fresh"
         assert [update for update in one.updates() if update["sessionUpdate"] == "tool_call"]
     [agent] = json.loads(desk.run("ps", "--json").stdout)["processes"]
-    for process in desk.processes():
-        process.send_signal(signal.SIGKILL)
+    desk.kill()
     until(lambda: agent["id"] not in desk.run("ps", "--json").stdout)
     with editor(cwd=desk.directory, **once) as other:
         other.initialize()

@@ -75,6 +75,15 @@ def test_lookups_in_a_row_become_one_line() -> None:
     assert parted.body() == "read `0.md:3`\n\nso\n\nread `1.md:3`\n\nread `z` · failed\n"
 
 
+def test_a_note_of_ours_never_stands_inside_a_sentence_of_the_agent() -> None:
+    note: tuple[str, dict[str, Any]] = ("note", {"text": "80 % of the budget is used"})
+    said = reply(("text", {"text": "so "}), note, ("text", {"text": "it goes"}))
+    assert said.body() == "so it goes\n\n> [!NOTE]\n> 80 % of the budget is used\n"
+    said.apply(event("tool_call", {"id": "1", "kind": "read", "status": "completed", "title": "z"}))
+    said.apply(event("text", {"text": "on"}))
+    assert said.body().endswith("is used\n\nread `z`\n\non\n")
+
+
 def test_a_plan_is_rewritten_where_it_first_stood() -> None:
     made = reply(("plan", {"entries": [{"content": "one", "status": "in_progress"}]}), ("text", {"text": "then"}))
     made.apply(
