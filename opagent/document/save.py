@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from opagent.document import frontmatter
 from opagent.document.draft import less, without_notes
 from opagent.document.edit import Document
 from opagent.document.lines import digest, has_text, line_digest
@@ -182,16 +183,44 @@ def _leave_parts(memory: Memory, save: Save) -> None:
     if here.isdisjoint(parted):
         return
     save.cut = True
-    save.document = replace(save.document, regions=tuple(region for region in regions if region.id not in parted))
+    loose = _loose(memory, save)
+    kept_here = (_less(region, loose.get(region.id)) for region in regions if region.id not in parted)
+    save.document = replace(save.document, regions=tuple(kept_here))
     for region in regions:
         kept = parted.get(region.id)
         if kept and digest(region.body) not in kept.states:
             save.dropped = True
             save.facts.append(Fact("not_kept", region.id))
+        there = kept.lines | loose.get(region.id, set()) if kept else set()
         if kept and region.id == save.behind:  # what stands behind it is draft, but for what is in the part
-            save.draft = less(save.draft, [line for line in region.tail.split(b"\n") if line_digest(line) in kept.lines])
+            save.draft = less(save.draft, [line for line in region.tail.split(b"\n") if line_digest(line) in there])
         elif kept:
-            new = [line for line in region.tail.split(b"\n") if has_text(line.strip()) and line_digest(line) not in kept.lines]
+            new = [line for line in region.tail.split(b"\n") if has_text(line.strip()) and line_digest(line) not in there]
             before = memory.moved(kept)
             save.moved += [line for line in new if not before[line_digest(line)]]
             kept.moved |= Counter(map(line_digest, new))
+
+
+def _loose(memory: Memory, save: Save) -> dict[str, set[bytes]]:
+    """Digests of the lines of turns in a part that this save has not: what stood behind one stands now behind the region before."""
+    regions = save.document.regions
+    here = {region.id for region in regions}
+    summed = {region.value("covers").rpartition("..")[2]: region.id for region in regions if region.part is Part.SUMMARY}
+    before, loose = regions[0].id, dict[str, set[bytes]]()
+    for name, kept in memory.records.parted.items():
+        before = summed.get(name, name if name in here else before)
+        if before != name and name not in summed and name not in save.parted:
+            loose.setdefault(before, set()).update(kept.lines)
+    return loose
+
+
+def _less(region: Region, there: set[bytes] | None) -> Region:
+    """Without these lines, in the head below the front matter only."""
+    if not there:
+        return region
+    end = frontmatter.end(region.body) if region.part is Part.HEAD else 0
+    body, tail = (
+        b"\n".join(line for line in text.split(b"\n") if not has_text(line.strip()) or line_digest(line) not in there)
+        for text in (region.body[end:], region.tail)
+    )
+    return replace(region, body=region.body[:end] + body, tail=tail)

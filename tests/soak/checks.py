@@ -6,17 +6,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from opagent import paths
-from opagent.document.parse import Part, scan
+from opagent.document.parse import Part, join, scan
 from opagent.store.opening import connect_reader
 from tests.doubles.checker import Snapshot
 from tests.soak import agent
 
 CHUNK = re.compile(r"A[0-9a-f]{8}n\d+q")
 WORD = re.compile(rb"P\d{6}q")
+_LISTED = re.compile(rb"(?m)^- \d{4}-\d\d-\d\d \d\d:\d\d [^:\n]+: .*\n")  # of a table of contents, which quotes messages
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class Found:
 
     def __init__(self, path: Path, workspace: Path) -> None:
         self.path = path
-        self.contents = [part.read_bytes() for part in (path, *sorted(path.parent.glob(f"{path.stem}/part-*.md")))]
+        self.contents = [_own(part.read_bytes()) for part in (path, *sorted(path.parent.glob(f"{path.stem}/part-*.md")))]
         self.regions = [region for content in self.contents for region in scan(content)]
         self.main = {region.id for region in scan(self.contents[0])}
         self.lines = Counter(line for content in self.contents for line in content.split(b"\n"))
@@ -59,6 +60,12 @@ class Found:
         saves = workspace / ".opagent/saves"
         self.aside = {word.decode() for kept in saves.glob("*") for word in WORD.findall(kept.read_bytes())}
         self.left = sorted(path.name for path in (workspace / ".opagent/tmp").iterdir())
+
+
+def _own(content: bytes) -> bytes:
+    """What is no quote of another part."""
+    regions = scan(content)
+    return join(tuple(replace(each, body=_LISTED.sub(b"", each.body)) if each.part is Part.SUMMARY else each for each in regions))
 
 
 def check(path: Path, workspace: Path, conversation: str, said: Said, numbers: Counter[str]) -> list[str]:

@@ -774,6 +774,22 @@ def test_turns_that_moved_to_a_part_stay_there() -> None:
     assert what(made.save(join(regions[:1] + regions[2:]))) == [("deleted", "s0001")]
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_note_behind_a_turn_that_a_stale_editor_deletes_is_in_the_part_already(number: int) -> None:
+    """It stands behind the turn before then, or above all turns."""
+    made, next_one = talk(4), b"<!-- op:k7q2 u000%d" % (number + 1)
+    made.save(made.file.replace(next_one, b"my note\n\n" + next_one))
+    old = made.write()
+    split = parts.split(old, "c.md", "s0001", limit=1)
+    assert split and b"my note" in split.part and b"my note" not in split.content
+    made.memory.rewrite(split.content)
+    made.write()
+    regions = [region for region in scan(old) if region.id not in (f"u000{number}", f"a000{number}")]
+    made.save(join(tuple(regions)).replace(next_one, b"my note\n\nmy other\n\n" + next_one))
+    content = made.write()
+    assert (b"my note" in content, content.count(b"my other")) == (False, 1)
+
+
 def test_what_was_sent_and_put_before_older_turns_is_not_draft_again_once_that_is_in_a_part() -> None:
     """The editor had the last turn of the file, and never the newer one that went into the part."""
     made = talk(4)
