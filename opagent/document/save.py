@@ -202,7 +202,7 @@ def _leave_parts(memory: Memory, save: Save) -> None:
 
 
 def _loose(memory: Memory, save: Save) -> dict[str, set[bytes]]:
-    """Digests of the lines of turns in a part that this save has not: what stood behind one stands now behind the region before."""
+    """Digests of the lines of turns in a part that this save lacks: what stood behind one stands behind the region before it."""
     regions = save.document.regions
     here = {region.id for region in regions}
     summed = {region.value("covers").rpartition("..")[2]: region.id for region in regions if region.part is Part.SUMMARY}
