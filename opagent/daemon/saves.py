@@ -103,7 +103,13 @@ async def _take(c: Conversation, heard: Heard) -> None:
 
 
 async def _act(c: Conversation, heard: Sequence[Heard]) -> None:
-    """What the draft asks for."""
+    """What the draft asks for. What stays of it when a command was obeyed may ask for more."""
+    while await _obeyed(c, heard):
+        pass
+
+
+async def _obeyed(c: Conversation, heard: Sequence[Heard]) -> bool:
+    """Whether it was a command, which leaves the draft alone."""
     memory = await c.versions.ready()
     raw = memory.draft()
     said = _said(c, drafts.read(raw), heard)
@@ -114,15 +120,20 @@ async def _act(c: Conversation, heard: Sequence[Heard]) -> None:
         pass  # it was refused before, and nobody has said it once more
     elif (new or not c.standing.waits) and (why := await gestures.refused(c, brought)):
         standing.refuse(c, f"`/{said.gesture.value}` does not count: {why}" if said.gesture.commands else why, raw)
-    elif said.gesture.commands or not said.text.strip():
+    elif said.gesture.commands:
+        memory.obeyed()
+        c.versions.behind = True
+        c.standing.said += tuple(await gestures.obey(c, said, brought))
+        return True
+    elif not said.text.strip():
         memory.obeyed()
         c.versions.behind = True
         standing.settle(c)
-        c.standing.said += tuple(await gestures.obey(c, said, brought))
     elif len(said.text) > LONGEST:
         standing.refuse(c, f"the message is larger than {LONGEST >> 20} MiB", raw)
     else:
         await _send(c, steer=said.gesture is Gesture.STEER)
+    return False
 
 
 def _said(c: Conversation, said: Said, heard: Sequence[Heard]) -> Said:

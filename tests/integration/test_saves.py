@@ -171,6 +171,19 @@ def test_steer_sends_where_nothing_runs(sheet: Sheet) -> None:
     assert sheet.sent(1)["text"] == "go"
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_was_marked_goes_when_a_command_has_ended_what_runs(sheet: Sheet, at_once: bool) -> None:
+    """A command leaves the draft alone, and its mark: in the save that brings the mark, and where the draft waits already."""
+    turn = running(sheet)
+    if not at_once:
+        sheet.save(sheet.text().replace(BOX, "tea\n\n- [x] **Send**"))
+        sheet.holds("Sent when what runs has ended")
+    sheet.save(sheet.text().replace(BOX, "tea\n\n- [x] **Send**").rstrip("\n") + "\n/cancel\n")
+    assert sheet.talk.ended(sheet.conversation, turn["id"])["state"] == "cancelled"
+    assert sheet.sent(2)["text"] == "tea"
+    sheet.lacks("/cancel")
+
+
 def test_cancel_ends_what_runs_and_keeps_the_draft(sheet: Sheet) -> None:
     turn = running(sheet)
     sheet.type("half a thought\n\n/cancel")
