@@ -37,7 +37,7 @@ def drafted(memory: Memory, save: Save, replies: Replies, displaced: bytes | Non
     raws = _raws(memory, save, theirs, replies)
     _look(memory, save, replies)
     unshown, left, margin = (_unshown(memory, save, ours, replies) for ours in (base, *_left(memory, save)))
-    parted = _parted(memory, raws, base, theirs, replies, save.document.eol)
+    parted = _parted(memory, save, raws, base, theirs, replies)
     for name in [name for name in parted.edited if name in memory.records.parted]:  # a part is never written again
         new = less(parted.edited.pop(name), raws[name].split(b"\n")).split(b"\n")
         moved += [line for line in new if line.strip() and line_digest(line) not in memory.records.parted[name].lines]
@@ -173,7 +173,7 @@ def _without_end(text: bytes) -> bytes:
     return text[: text.find(b"\n", last)].rstrip(b"\r") if last and b"\n" in text[last:] else text if last else b""
 
 
-def _parted(memory: Memory, raws: Mapping[str, bytes], base: bytes, theirs: bytes, replies: Replies, eol: bytes) -> Split:
+def _parted(memory: Memory, save: Save, raws: Mapping[str, bytes], base: bytes, theirs: bytes, replies: Replies) -> Split:
     """The draft of an editor that is behind, without what was sent meanwhile; a gesture counts if it is one more than those."""
     if not raws:
         return Split(theirs)
@@ -185,11 +185,11 @@ def _parted(memory: Memory, raws: Mapping[str, bytes], base: bytes, theirs: byte
         kept = memory.records.known(name)
         added = {line for line in lines(kept.reworded) if is_text(line)}.difference(lines(kept.raw))
         held |= added if added.isdisjoint(shown) else set()  # another stale editor put them in, and this one never saw them
-    found = split(sent, base, theirs, replies.held | held)
+    found = split(sent, base, theirs, replies.held | save.held | held)
     said, before = read(theirs), read(base)
     more = gestures(theirs) > sum(map(gestures, raws.values())) + gestures(base)
     asked = said if said.gesture.sends and more else before if before.gesture.sends else Said(Gesture.NONE, b"")
-    return Split(with_gesture(found.draft, asked, eol), found.edited)
+    return Split(with_gesture(found.draft, asked, save.document.eol), found.edited)
 
 
 def _watch(memory: Memory, save: Save, theirs: Sequence[bytes], moved: list[bytes], displaced: bytes | None) -> None:

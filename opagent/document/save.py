@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from opagent.document import frontmatter
-from opagent.document.draft import less, without_notes
+from opagent.document.draft import is_text, less, without_notes
 from opagent.document.edit import Document
-from opagent.document.lines import digest, has_text, line_digest
+from opagent.document.lines import digest, has_text, line_digest, lines
 from opagent.document.memory import Memory
 from opagent.document.parse import Part, Region, did, line_end, rescan
 from opagent.document.records import Fact
@@ -39,6 +39,7 @@ class Save:
     revert: bool = False  # git brought an older version, and nothing runs
     damaged: bool = False  # turns are missing because their markers were stripped
     moved: list[bytes] = field(default_factory=list)  # lines that a person wrote behind turns of a part
+    held: set[bytes] = field(default_factory=set)  # those and what was taken from there before: this editor has not deleted it
     cut: bool = False  # whether it held such turns
     dropped: bool = False  # whether it changed the text of such a turn
     seen: list[str] = field(default_factory=list)  # turns that it holds as they are, to their end
@@ -131,10 +132,18 @@ def _loaded(memory: Memory, save: Save, regions: Sequence[Region], after: str | 
         end = _unfinished(memory, order, regions)
         proven = {name for place, name in enumerate(order) if place <= last and name in begun}
         had = [name for place, name in enumerate(order) if place < end and (memory.kept[name].seen or name in proven)]
+        draft = set(lines(save.document.draft(memory.person)))
+        had = [name for name in had if not _holds(draft, memory.kept[name].raw)]
     old = not memory.records.parted.keys().isdisjoint(region.id for region in regions)
     summaries = {region.id for region in memory.document.regions if region.part is Part.SUMMARY} if old else set()
     open_ = {region.id for region in regions if region.close and not region.finished}
     return {name for name in had if not memory.kept[name].running} - summaries - open_
+
+
+def _holds(draft: Collection[bytes], raw: bytes) -> bool:
+    """Whether most of what became a message is draft there: it was loaded, or brought back, from before that."""
+    said = [line for line in lines(raw) if is_text(line)]
+    return bool(said) and 2 * sum(line in draft for line in said) >= len(said)
 
 
 def _begun(memory: Memory, shown: Collection[str]) -> set[str]:
@@ -175,8 +184,12 @@ def _leave_parts(memory: Memory, save: Save) -> None:
     parted = memory.records.parted
     regions = save.document.regions
     here = {region.id for region in regions}
-    if (loaded := memory.records.began.get(save.named or "")) is not None:  # wherever a person has put them since
-        save.parted = [name for name in parted if memory.records.began.get(name, -1) > loaded and name not in here]
+    began = memory.records.began
+    loaded = began.get(save.named or "")
+    if save.named is None:  # the marker was taken out: the newest turn that it holds tells
+        loaded = max((began[name] for name in here if name in began), default=None)
+    if loaded is not None:  # wherever a person has put them since
+        save.parted = [name for name in parted if began.get(name, -1) > loaded and name not in here]
     elif save.named not in save.order and here.isdisjoint(save.order):
         last = max((place for place, name in enumerate(parted) if name == save.named or name in here), default=-1)
         save.parted = list(parted)[last + 1 :]
@@ -198,6 +211,7 @@ def _leave_parts(memory: Memory, save: Save) -> None:
             new = [line for line in region.tail.split(b"\n") if has_text(line.strip()) and line_digest(line) not in there]
             before = memory.moved(kept)
             save.moved += [line for line in new if not before[line_digest(line)]]
+            save.held |= {line.strip() for line in new}
             kept.moved |= Counter(map(line_digest, new))
 
 
