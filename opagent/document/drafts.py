@@ -85,6 +85,23 @@ def _raws(memory: Memory, save: Save, theirs: bytes, replies: Replies) -> dict[s
     return found
 
 
+def _whole(memory: Memory, name: str, form: bytes, theirs: bytes) -> bytes:
+    """A message that another stale editor made shorter, with what this one shows of it; each line behind the one before it."""
+    kept = memory.records.known(name)
+    if not kept.reworded:
+        return form
+    sent = {line for line in (*lines(kept.raw), *lines(kept.reworded)) if is_text(line)}
+    found, place = form.split(b"\n"), 0
+    for line in theirs.split(b"\n"):
+        known = [each.strip() for each in found]
+        if line.strip() in known:
+            place = max(place, known.index(line.strip()) + 1)
+        elif line.strip() in sent:
+            found.insert(place, line)
+            place += 1
+    return b"\n".join(found)
+
+
 def _not_sent(moved: Sequence[bytes], raws: Mapping[str, bytes], theirs: bytes) -> list[bytes]:
     """Without lines that were sent since, from where they had been moved to: those that the draft of this save lacks."""
     gone = Counter(line for raw in raws.values() for line in lines(raw)) - Counter(lines(theirs))
@@ -185,11 +202,13 @@ def _parted(memory: Memory, save: Save, raws: Mapping[str, bytes], base: bytes, 
         kept = memory.records.known(name)
         added = {line for line in lines(kept.reworded) if is_text(line)}.difference(lines(kept.raw))
         held |= added if added.isdisjoint(shown) else set()  # another stale editor put them in, and this one never saw them
-    found = split(sent, base, theirs, replies.held | save.held | held)
+    whole = {name: raw for name in sent if (raw := _whole(memory, name, sent[name], theirs)) != sent[name]}
+    found = split(sent | whole, base, theirs, replies.held | save.held | held)
+    edited = {name: read(raw).text for name, raw in whole.items()} | found.edited
     said, before = read(theirs), read(base)
     more = gestures(theirs) > sum(map(gestures, raws.values())) + gestures(base)
     asked = said if said.gesture.sends and more else before if before.gesture.sends else Said(Gesture.NONE, b"")
-    return Split(with_gesture(found.draft, asked, save.document.eol), found.edited)
+    return Split(with_gesture(found.draft, asked, save.document.eol), edited)
 
 
 def _watch(memory: Memory, save: Save, theirs: Sequence[bytes], moved: list[bytes], displaced: bytes | None) -> None:

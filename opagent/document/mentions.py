@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EXAMINED = 64 * 1024  # characters of a message; a parse of more would hold up everybody
 MOST = 50
 _NO_WORD = "\x01"  # stands for what is no text, so that nothing begins right behind it
-_MENTION = re.compile(rf"""(?<![\w@./+\-{_NO_WORD}])@(?:"([^"\n]+)"|<([^<>\n]+)>|([^\s"<{_NO_WORD}][^\s{_NO_WORD}]*))""")
+_MENTION = re.compile(rf"""(?<![^\W_])(?<![@./+\-{_NO_WORD}])@(?:"([^"\n]+)"|<([^<>\n]+)>|([^\s"<{_NO_WORD}][^\s{_NO_WORD}]*))""")
 _SENTENCE = ".,;:!?)]}'\"*_…"  # what may follow a path without belonging to it
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//")
 
@@ -56,13 +56,13 @@ def _parser() -> MarkdownIt:
 
 
 def _flat(children: Iterable[Token]) -> str:
-    """The text of a paragraph, without emphasis. HTML stays: `@<intro>` looks like a tag."""
+    """The text of a paragraph. Signs of emphasis stay, for `@pkg/__init__.py` has some; HTML too: `@<intro>` looks like a tag."""
     return "".join(
         child.content
         if child.type in ("text", "html_inline")
         else "\n"
         if child.type in ("softbreak", "hardbreak")
-        else ""
+        else child.markup
         if child.type.startswith(("em_", "strong_"))
         else _NO_WORD
         for child in children

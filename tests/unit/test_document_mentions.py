@@ -47,6 +47,11 @@ def test_a_path_may_end_in_a_sign_of_the_sentence() -> None:
     assert mentions("![](a.png)") == (Mention(("a.png",), image=True),)
 
 
+def test_signs_of_emphasis_may_belong_to_a_path() -> None:
+    assert named("see @pkg/__init__.py and @a/_b_.md") == ["pkg/__init__.py", "a/_b_.md"]
+    assert named("_@a.md_ *see @b.md* ***@c.md***") == ["a.md", "b.md", "c.md"]
+
+
 def test_there_are_limits() -> None:
     assert len(mentions(" ".join(f"@f{number}" for number in range(200)))) == MOST
     assert mentions("x " * EXAMINED + "@a.md") == ()
@@ -62,7 +67,7 @@ def test_any_text_is_read(text: str, more: str) -> None:
 paths = st.from_regex(r"[a-z0-9]{1,8}(/[a-z0-9_-]{1,8}){0,2}\.md", fullmatch=True)
 
 
-@given(paths, st.sampled_from(["@{}", '@"{}"', "@<{}>", "- @{} x", "a\n@{}, b", "> (@{})", "**@{}**"]))
+@given(paths, st.sampled_from(["@{}", "_@{}_", '@"{}"', "@<{}>", "- @{} x", "a\n@{}, b", "> (@{})", "**@{}**"]))
 def test_a_path_is_found_where_it_stands(path: str, form: str) -> None:
     assert named(form.format(path)) == [path]
     assert named("```\n" + form.format(path) + "\n```") == []

@@ -1,4 +1,4 @@
-"""Saves of editors that loaded a file before its older turns went to a part, or that went back to such a version."""
+"""Saves of editors that loaded a file before its older turns went to a part, went back to such a version, or are two."""
 
 from __future__ import annotations
 
@@ -60,3 +60,13 @@ def test_a_draft_that_went_back_to_before_it_was_sent_is_not_sent_again() -> Non
     made.save(made.file + b"seen\n")
     made.save(back)
     assert "u0001" in ids(made.write()) and b"my words" not in made.memory.draft()
+
+
+def test_what_one_stale_editor_took_out_of_a_message_another_one_does_not_send_again() -> None:
+    made = talk(1)
+    loaded = made.file.replace(BOX, b"one\n\ntwo\n\nthree\n\n" + TICKED)
+    made.exchange(1, b"one\n\ntwo", "Answer.\n")
+    made.save(loaded.replace(b"two\n\n", b""))
+    assert b"two" not in made.write()
+    made.save(loaded.replace(TICKED, b"four\n\n" + TICKED))
+    assert read(made.memory.draft()).text.split() == [b"four"] and made.write().count(b"\ntwo\n") == 1
