@@ -220,7 +220,8 @@ METHODS: dict[str, tuple[str, str]] = {
     "host/forget": ("machine, purge?, force?, asks?, agent?, config?", "forgotten, report?"),
     "process/list": (
         "all?, ports?, tree?, hosts? (the known machines are asked too), dial? (false: only connected ones), within? (ms)",
-        "processes (with hosts: each with host|null, and stale, a time, where it is of the last answer), "
+        "processes (with hosts: each with host|null, and stale, a time, where it is of the last answer; of one that was called "
+        "called_by {host|null, conversation, turn, call}; of one that calls elsewhere calls), "
         "hosts?: [{name, answered, seen, why?}]",
     ),
     "process/stop": ("process, force?", "process"),

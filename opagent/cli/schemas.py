@@ -31,7 +31,9 @@ THINGS = {
                "since: str, turn: str|null, queued: int, level?: str|null, restarts: int, sentence: str, "
                "memory?: int, cpu?: number, "
                "processes?: int, waiting_for?: [str], stuck?: str, ports?: [int], children?: [child], host?: str|null, "
-               "stale?: str",
+               "stale?: str, called_by?: caller, calls?: [call]",
+    "caller": "host: str|null, conversation: str, turn: str, call: str",
+    "call": "call: str, host: str, agent: str, conversation: str, path: str",
     "asked": "name: str, answered: bool, seen: str, why?: str",
     "child": "pid: int, parent: int, command: str",
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",

@@ -145,6 +145,17 @@ def test_cancelling_the_caller_cancels_all_that_it_called(talk: Talk) -> None:
     assert sorted(row["obj"]["outcome"] for row in rows(talk, "call.end")) == ["cancelled", "cancelled"]
 
 
+def test_ps_names_the_caller_until_its_turn_is_over(talk: Talk) -> None:
+    bind(talk)
+    caller = talk.create("writer")
+    turn = talk.start(caller, "/call helper hello\n/call helper /wait")
+    rows_ = until(lambda: len(found := [row for row in _processes(talk) if "called_by" in row]) == 2 and found)
+    assert {(row["called_by"]["conversation"], row["called_by"]["turn"]) for row in rows_} == {(caller["id"], turn["id"])}
+    talk.client.request("turn/cancel", {"conversation": caller["id"]})
+    talk.ended(caller, turn["id"])
+    until(lambda: not [row for row in _processes(talk) if "called_by" in row])
+
+
 def test_a_call_ends_with_the_turn_that_sent_it(talk: Talk) -> None:
     bind(talk)
     said(talk, '/mcp opagent agent_send {"to": "helper", "prompt": "/wait"}\n/slow 10 0.1')

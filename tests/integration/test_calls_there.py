@@ -12,6 +12,7 @@ import pytest
 from opagent.client import Client
 from tests.doubles.far import FINAL, Far, far, kill
 from tests.doubles.patience import until
+from tests.doubles.terminal import run
 from tests.integration.conftest import Talk
 from tests.integration.test_calls import bind, rows, said
 
@@ -222,6 +223,34 @@ def test_who_waits_for_a_person_there_is_shown_here(talk: Talk, there: Far) -> N
         client.request("approval/answer", {"approval": approval["id"], "allow": True})
     assert talk.ended(caller, turn["id"])["state"] == "done"
     assert rows(talk, "call.end")[0]["state"] == "done"
+
+
+def test_ps_shows_who_was_called_there_beneath_who_called(talk: Talk, there: Far) -> None:
+    bind(talk, binding(there, ", second"))
+    trusted_there(there, CALLEE + CALLS)
+    caller = talk.create("writer")
+    turn = talk.start(caller, f"/call {there.target} /call second /wait")
+    until(lambda: len(turns_there(there)) == 2 and turns_there(there)[0]["state"] == "running")
+    found = until(lambda: len(rows_ := talk.client.request("process/list", {"hosts": True})["processes"]) == 3 and rows_)
+    by = {row["agent"]: row.get("called_by") for row in found}
+    (away,) = next(row["calls"] for row in found if row["agent"] == "writer")
+    assert by["writer"] is None and by["echo"] == {
+        "host": None, "conversation": caller["id"], "turn": turn["id"], "call": away["call"],
+    }  # fmt: skip
+    assert (by["second"]["host"], by["second"]["conversation"]) == ("there", away["conversation"])
+    assert "calls" in talk.client.request("process/list", {})["processes"][0]
+    with there.client() as client:
+        echo = next(row for row in client.request("process/list", {})["processes"] if row["agent"] == "echo")
+        assert (echo["called_by"]["host"], echo["called_by"]["turn"]) == (talk.client.greeting.host, turn["id"])
+    shown = [line.lstrip("└─│ ") for line in run("ps", "-a", "--tree").stdout.splitlines()]
+    assert [line.split()[0] for line in shown if ".md" in line] == [caller["id"], away["conversation"], by_agent(found, "second")]
+    talk.client.request("turn/cancel", {"conversation": caller["id"]})
+    talk.ended(caller, turn["id"])
+    until(lambda: "calls" not in talk.client.request("process/list", {})["processes"][0])
+
+
+def by_agent(found: list[dict[str, Any]], agent: str) -> str:
+    return next(str(row["conversation"]) for row in found if row["agent"] == agent)
 
 
 def test_a_lost_link_is_waited_for_and_nothing_is_sent_twice(talk: Talk, there: Far) -> None:
