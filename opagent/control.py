@@ -190,8 +190,8 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "person/secret": ("id (of what was asked), value? or why?", ""),
     "audit/why": (
-        "id (of an approval, a remembered answer, a record), or a path",
-        "id, kind: approval|remembered|effect, state, title, steps: [{at, what, text}]",
+        "id (of an approval, a remembered answer, a call, a record), or a path",
+        "id, kind: approval|remembered|effect, state, title, steps: [{at, what, text, there? {host or machine, call}}]",
     ),
     "usage/list": (
         "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",

@@ -25,7 +25,7 @@ THINGS = {
                 "workspace?: str, path?: str, agent?: str, host?: str|null",
     "remembered": "id: str, effect: str, kind: str, pattern: str, agent: str, scope: str, conversation: str|null, "
                   "workspace: str, approval: str|null, at: str, by: str",
-    "step": "at: str, what: str, text: str",
+    "step": "at: str, what: str, text: str, there?: object, here?: bool",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
                "since: str, turn: str|null, queued: int, level?: str|null, restarts: int, sentence: str, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,7 @@ class _Across:
         chain = [{"host": each.host, "workspace": each.workspace, "role": each.role} for each in call.chain]
         rules = [carried.as_json(each) for each in call.under.capabilities]
         said = {"key": call.id, "conversation": call.caller, "turn": call.working, "trace": call.tree.trace}
+        said["machine"] = os.uname().nodename
         return {
             "path": self._there.path or "~", "prompt": wanted.prompt, "timeout": wanted.timeout, "grace": GRACE,
             "on": wanted.conversation, "by": said, "chain": chain, "rules": rules, "strict": call.under.strict,
@@ -163,7 +165,7 @@ class _Across:
         call, name = self._call, self._there.machine
         self._ident = self._ident or _text(found, "call")
         file, role = _text(found, "file", _LINE), _text(found, "agent")
-        call.there = There(name, _text(found, "conversation"), _text(found, "turn"), file)
+        call.there = There(name, _text(found, "conversation"), _text(found, "turn"), file, self._ident)
         call.to = Spot(name, str(self._there), role)
         waits = _text(found, "waits_for")
         word = f"--host {name} {waits if re.fullmatch('[a-z0-9]+', waits) else ''}".strip() if waits else ""

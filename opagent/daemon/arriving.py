@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opagent import jsonrpc
+from opagent.binding.question import visible
 from opagent.daemon import admitting, calling, joining
 from opagent.daemon.across import GRACE, METHOD, NOTE
 from opagent.daemon.calling import Wanted
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Result = Mapping[str, Any]
 _LONGEST = 4096  # characters of a name
+_NAME = 100  # of what a machine calls itself
 _GONE = "the machine that called is not connected any more"
 
 
@@ -83,7 +85,8 @@ def _admitted(host: Host, params: Params, chain: tuple[Spot, ...], by: Params, f
     conversation, turn = f"{caller.host}/{text(by, 'conversation')}", f"{caller.host}/{text(by, 'turn')}"
     call = Call(
         host.calls.new_id(), Tree(trace), caller, ConversationId(conversation), TurnId(turn), before=tuple(before),
-        under=Under(rules, params.get("strict") is True), to=found.spot,
+        under=Under(rules, params.get("strict") is True), to=found.spot, key=text(by, "key"),
+        machine=visible(maybe(by, "machine") or "")[:_NAME],
     )  # fmt: skip
     admitting.within_bounds(call, found, min(each.max_depth for each in rules))
     return call

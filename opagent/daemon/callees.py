@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import inbox
+from opagent.daemon import callers, inbox
 from opagent.daemon.calltree import Call, End, Outcome
 from opagent.daemon.conversation import Conversation
 from opagent.document.names import new_conversation
@@ -89,9 +89,10 @@ def _name(role: str, taken: set[str]) -> str:
     return f"{role}-{number}.md"
 
 
-def named(call: Call) -> dict[str, Any]:
-    """For the log of the callee: which call its turn is for."""
-    return {"id": call.id, "by": call.by.role, "conversation": call.caller, "turn": call.working, "trace": call.tree.trace}
+def named(host: Host, call: Call) -> dict[str, Any]:
+    """For the log of the callee: which call its turn is for, and who called from where."""
+    said = {"id": call.id, "by": call.by.role, "trace": call.tree.trace, **callers.by(host, call)}
+    return said | ({"machine": call.machine} if call.machine else {})
 
 
 def answer(host: Host, conversation: ConversationId, turn: TurnId, after: int) -> str:
@@ -137,6 +138,7 @@ def shown(call: Call, caller: Record) -> Mapping[str, Any]:
         told |= {"file": os.path.relpath(call.file, os.path.dirname(caller.path)), "conversation": call.conversation}
     if call.there is not None and call.there.file:
         told |= {"place": f"{call.there.machine}:{call.there.file}", "conversation": call.there.conversation}
+        told |= {"machine": call.there.machine, "turn": call.there.turn, "there": call.there.call}
     if over is not None:
         told |= {"text": over.text if over.end is End.ANSWER else f"{over.end.value}: {over.text}", "outcome": over.end.value}
     return {"id": f"call-{call.id}", "title": f"call {where}", "kind": "other", "status": status, "call": told}

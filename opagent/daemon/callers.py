@@ -30,10 +30,10 @@ def _stands(host: Host, call: Call) -> bool:
 
 
 def by(host: Host, call: Call) -> dict[str, Any]:
-    """`{host, conversation, turn, call}`. `host`: null for this machine, else the identity of the other one."""
+    """`{host, conversation, turn, call}`. `host`: null for this machine, else the identity of the other, which has those ids."""
     there = call.by.host if call.by.host != host.host else None
     conversation, turn = (str(each).removeprefix(f"{there}/") for each in (call.caller, call.working))
-    return {"host": there, "conversation": conversation, "turn": turn, "call": call.id}
+    return {"host": there, "conversation": conversation, "turn": turn, "call": call.key or call.id}
 
 
 def _away(call: Call) -> dict[str, Any]:

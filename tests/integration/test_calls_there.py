@@ -12,7 +12,7 @@ import pytest
 from opagent.client import Client
 from tests.doubles.far import FINAL, Far, far, kill
 from tests.doubles.patience import until
-from tests.doubles.terminal import run
+from tests.doubles.terminal import run, run_json
 from tests.integration.conftest import Talk
 from tests.integration.test_calls import bind, rows, said
 
@@ -247,6 +247,23 @@ def test_ps_shows_who_was_called_there_beneath_who_called(talk: Talk, there: Far
     talk.client.request("turn/cancel", {"conversation": caller["id"]})
     talk.ended(caller, turn["id"])
     until(lambda: "calls" not in talk.client.request("process/list", {})["processes"][0])
+
+
+def test_why_leads_from_machine_to_machine(talk: Talk, there: Far) -> None:
+    bind(talk, binding(there))
+    caller, found = asked(talk, there.target, '/mcp opagent notes_write {"path": "plan", "text": "Words"}')
+    mine = run_json("why", found["call"])
+    callee = next(step for step in mine["steps"] if step["what"] == "callee")
+    assert found["conversation"] in callee["text"] and f"opagent why --host there {callee['there']['call']}" in callee["text"]
+    assert mine["steps"][0]["what"] == "prompt"
+    theirs = run_json("why", "--host", "there", callee["there"]["call"])
+    called = next(step for step in theirs["steps"] if step["what"] == "called")
+    assert caller["id"] in called["text"] and called["there"] == {"host": talk.client.greeting.host, "call": found["call"]}
+    assert theirs["steps"][0] == mine["steps"][0] | {"here": True}
+    note = run("why", f"there:{there.docs}/.opagent/notes/plan.md")
+    assert note.returncode == 0, note.stderr
+    shown = [line.split(maxsplit=2)[1:] for line in note.stdout.splitlines() if " prompt " in line or " called " in line]
+    assert [words[0] for words in shown] == ["prompt", "called", "prompt"] and shown[0][1].startswith("here: by human:")
 
 
 def by_agent(found: list[dict[str, Any]], agent: str) -> str:
