@@ -11,12 +11,13 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon import callees, peer
+from opagent.daemon.abroad import Abroad
 from opagent.daemon.calltree import Call, End, Outcome, Spot, There
-from opagent.errors import HostUnreachable, OpAgentError, ProtocolMismatch
+from opagent.errors import BudgetReached, HostUnreachable, OpAgentError, ProtocolMismatch
 from opagent.policy import carried
 from opagent.target import Target, typed_here
 
@@ -44,6 +45,8 @@ async def turn(host: Host, call: Call, there: Target, wanted: Wanted) -> Outcome
     except TimeoutError:
         outcome = Outcome(End.TIMED_OUT, f"it took longer than {wanted.timeout:g} s")
         await one.stop(_STOPPED_WITHIN)
+    except BudgetReached as error:
+        outcome = Outcome(End.BUDGET, str(error), error.code, error.hint)
     except OpAgentError as error:
         if not one.begun:
             call.end, call.why = End.REFUSED, str(error)
@@ -57,6 +60,7 @@ async def turn(host: Host, call: Call, there: Target, wanted: Wanted) -> Outcome
         outcome = Outcome(call.unwanted, call.why)
     finally:
         one.close()
+        await asyncio.shield(one.spent.end(one.begun))
     call.end, call.why = outcome.end, outcome.text
     return outcome
 
@@ -70,9 +74,10 @@ class _Across:
         self._asked: asyncio.Future[dict[str, Any]] | None = None
         self._ident = ""  # of the call there
         self.begun = False  # perhaps
+        self.spent = Abroad(host, call)
 
     async def run(self, wanted: Wanted) -> Outcome:
-        said = self._said(wanted)
+        said = self._said(wanted, await self.spent.begin())
         peer = await self._connected()
         found = await self._told(peer, said)
         while True:
@@ -149,7 +154,7 @@ class _Across:
 
     # ---- what is said ----------------------------------------------------------------------------------------------------
 
-    def _said(self, wanted: Wanted) -> dict[str, Any]:
+    def _said(self, wanted: Wanted, left: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         call = self._call
         chain = [{"host": each.host, "workspace": each.workspace, "role": each.role} for each in call.chain]
         rules = [carried.as_json(each) for each in call.under.capabilities]
@@ -158,11 +163,13 @@ class _Across:
         return {
             "path": self._there.path or "~", "prompt": wanted.prompt, "timeout": wanted.timeout, "grace": GRACE,
             "on": wanted.conversation, "by": said, "chain": chain, "rules": rules, "strict": call.under.strict,
+            "budget": list(left),
         }  # fmt: skip
 
     def _seen(self, found: Mapping[str, Any]) -> Outcome | None:
         """Kept and shown; the outcome where that is one. Raises ProtocolMismatch."""
         call, name = self._call, self._there.machine
+        self.spent.heard(found.get("used"))
         self._ident = self._ident or _text(found, "call")
         file, role = _text(found, "file", _LINE), _text(found, "agent")
         call.there = There(name, _text(found, "conversation"), _text(found, "turn"), file, self._ident)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from opagent import jsonrpc
 from opagent.binding.question import visible
-from opagent.daemon import admitting, calling, joining
+from opagent.daemon import abroad, admitting, calling, joining
 from opagent.daemon.across import GRACE, METHOD, NOTE
 from opagent.daemon.calling import Wanted
 from opagent.daemon.calltree import Call, End, Spot, Tree, Under
@@ -42,6 +42,7 @@ class Arrived:
 
     call: Call
     client: Client
+    told: Mapping[str, Any] = field(default_factory=dict)  # what was said last
     back: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -57,7 +58,7 @@ async def call_across(host: Host, client: Client, params: Params) -> Result:
         if params.get("again"):
             raise NotFound("the call is not known there any more", "its daemon ended meanwhile, or never heard of it")
         found = admitting.target(host, os.path.expanduser("~"), path, given)
-        call = _admitted(host, params, chain, by, found)
+        call = _admitted(host, params, chain, by, found, key)
         arrived = Arrived(call, client)
         host.remember(found.spot.workspace, given)
         call.heard = lambda: _tell(host, arrived)
@@ -69,10 +70,17 @@ async def call_across(host: Host, client: Client, params: Params) -> Result:
         host.shared.spawn(_keep(host, arrived, min(GRACE, _seconds(params, "grace"))), f"keeping call-{call.id}")
     arrived.client = client
     arrived.back.set()
-    return arrived.call.as_json()
+    return _stands(host, arrived)
 
 
-def _admitted(host: Host, params: Params, chain: tuple[Spot, ...], by: Params, found: Target) -> Call:
+def _stands(host: Host, arrived: Arrived) -> Result:
+    """How it stands, and what was used of the caller's limits."""
+    under = arrived.call.under.limits
+    arrived.told = arrived.call.as_json() | ({"used": abroad.used(host, under)} if under else {})
+    return arrived.told
+
+
+def _admitted(host: Host, params: Params, chain: tuple[Spot, ...], by: Params, found: Target, key: str) -> Call:
     """The call, which has not begun. Raises Denied, Usage."""
     said = params.get("rules")
     if not isinstance(said, list) or not 0 < len(said) <= carried.MOST:
@@ -83,10 +91,11 @@ def _admitted(host: Host, params: Params, chain: tuple[Spot, ...], by: Params, f
         raise Usage("trace must be 32 hexadecimal digits")
     *before, caller = chain
     conversation, turn = f"{caller.host}/{text(by, 'conversation')}", f"{caller.host}/{text(by, 'turn')}"
+    machine = visible(maybe(by, "machine") or "")[:_NAME]
+    left = abroad.limits(params.get("budget"), key, machine)
     call = Call(
         host.calls.new_id(), Tree(trace), caller, ConversationId(conversation), TurnId(turn), before=tuple(before),
-        under=Under(rules, params.get("strict") is True), to=found.spot, key=text(by, "key"),
-        machine=visible(maybe(by, "machine") or "")[:_NAME],
+        under=Under(rules, params.get("strict") is True, left), to=found.spot, key=text(by, "key"), machine=machine,
     )  # fmt: skip
     admitting.within_bounds(call, found, min(each.max_depth for each in rules))
     return call
@@ -122,9 +131,9 @@ def _seconds(params: Params, name: str) -> float:
 
 
 def _tell(host: Host, arrived: Arrived) -> None:
-    client = arrived.client
-    if not client.gone.is_set():
-        client.send(jsonrpc.encode(jsonrpc.Notification(NOTE, dict(arrived.call.as_json()))))
+    client, before = arrived.client, arrived.told
+    if not client.gone.is_set() and _stands(host, arrived) != before:
+        client.send(jsonrpc.encode(jsonrpc.Notification(NOTE, dict(arrived.told))))
 
 
 async def _keep(host: Host, arrived: Arrived, grace: float) -> None:

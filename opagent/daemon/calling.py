@@ -191,6 +191,11 @@ class Calls:
         self._trees.pop(place, None)
         self._slots.pop(place, None)
 
+    def uses(self, key: str) -> None:
+        """Something was used of what the caller of a call from another machine left: it is told."""
+        if (arrived := self.arrived.get(key)) is not None:
+            arrived.call.heard()
+
     def waits(self, c: Conversation, approval: str) -> None:
         """The turn waits for a person, or (empty) goes on: everybody that it works for shows it."""
         current = c.current

@@ -290,3 +290,72 @@ def test_a_daemon_there_that_dies_fails_the_call(talk: Talk, there: Far) -> None
     talk.ended(caller, turn["id"])
     assert "the call is not known there any more" in talk.answer(caller, turn["id"])
     assert [each["state"] for each in turns_there(there)] == ["interrupted"]
+
+
+def limits_of(talk: Talk, caller: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """metric -> (used, reserved)"""
+    found = talk.client.request("budget/show", {"conversation": caller["id"]})["limits"]
+    return {each["metric"]: (each["used"], each["reserved"]) for each in found}
+
+
+def test_what_is_used_there_counts_in_the_budget_here(talk: Talk, there: Far) -> None:
+    bind(talk, binding(there, ", second") + "budget: {tokens: 1000, turns: 9, wall: 600s, per: conversation}\n")
+    trusted_there(there, CALLEE + CALLS)
+    caller, answer = said(talk, f"/call {there.target} /spend 200\n/call {there.target} /call second /spend 300")
+    assert answer.count("spent") == 2 and caller["turn"]["state"] == "done"
+    used = until(lambda: (found := limits_of(talk, caller))["turns"][0] == 4 and found)
+    # of two that say nothing of tokens a tenth of the limit counts: of 1000 here, of the 800 that were left there
+    assert used["tokens"] == (200 + 300 + 100 + 80, 0) and used["turns"] == (4, 0)
+    assert used["wall"][0] < 2 * talk_seconds(talk, caller)
+
+
+def talk_seconds(talk: Talk, caller: dict[str, Any]) -> float:
+    """How long the turns of a conversation took."""
+    (row,) = [row for row in talk.client.request("usage/list", {"by": "conversation"})["usage"] if row["name"] == caller["id"]]
+    return float(row["wall"]) + 0.001
+
+
+def test_a_budget_that_is_used_up_there_ends_the_caller_and_is_asked_here(talk: Talk, there: Far) -> None:
+    bind(talk, binding(there) + "budget: {tokens: 1000, per: conversation}\n")
+    caller, answer = said(talk, f"/call {there.target} /spend 600\n/call {there.target} /spend 600\n/call {there.target} hello")
+    assert answer.startswith("[spent 600]\n")
+    assert (caller["turn"]["state"], caller["turn"]["reason"]) == ("cancelled", "budget")
+    (question,) = talk.approvals()
+    assert "1200 of 1,000 tokens" in question["subject"]
+    until(lambda: limits_of(talk, caller)["tokens"] == (1300, 0))  # and what was reserved for the caller's own turn
+    with there.client() as client:
+        assert not client.request("approval/list", {})["approvals"]
+
+
+def test_a_turn_too_many_does_not_begin_there(talk: Talk, there: Far) -> None:
+    bind(talk, binding(there) + "budget: {turns: 3, per: conversation}\n")
+    caller, answer = said(talk, f"/callmany 5 {there.target} hello")
+    lines = sorted(line.partition(",")[0] for line in answer.splitlines())
+    assert [line.partition(":")[0] for line in lines] == ["echo"] * 2 + ["failed"] * 3 and "budget" in lines[-1], answer
+    assert len(turns_there(there)) == 2
+    until(lambda: limits_of(talk, caller)["turns"] == (3, 0))
+
+
+def test_who_runs_there_is_stopped_when_the_budget_here_ends(talk: Talk, there: Far) -> None:
+    bind(talk, binding(there) + "budget: {tool_calls: 5, per: day}\n")
+    caller, _ = said(talk, f"/call {there.target} /calls 1000 0.05")
+    assert (caller["turn"]["state"], caller["turn"]["reason"]) == ("cancelled", "budget")
+    assert until(lambda: [each for each in turns_there(there) if each["state"] in FINAL])[0]["state"] == "cancelled"
+    assert limits_of(talk, caller)["tool_calls"][0] < 200
+
+
+def test_what_a_caller_elsewhere_left_binds_while_it_hears_nothing(talk: Talk) -> None:
+    bind(talk, CALLEE + CALLS)
+    chain = [{"host": "elsewhere", "workspace": "/srv/docs", "role": "echo"}]
+    left = [{"metric": "tool_calls", "most": 5, "origin": "a:1"}, {"metric": "tool_calls", "most": 9, "origin": "b:1"}]
+    params = arriving(str(talk.directory), chain, prompt="/calls 1000 0.05", budget=left)
+    with Client("test") as other:
+        call = other.request("call/across", params)["call"]
+    ended = talk.client.request("call/result", {"call": call})
+    assert ended["outcome"] == "budget" and not talk.approvals(), ended
+    told = talk.client.request("call/across", params | {"again": True})
+    assert 5 < told["used"]["tool_calls"] < 200
+    for wrong in ([{"metric": "x", "most": 1}], [{"metric": "turns", "most": 0}], [{"metric": "turns", "most": "1"}], [1]):
+        params["by"]["key"] = "another"
+        with pytest.raises(Exception, match="no limit of a caller"):
+            talk.client.request("call/across", params | {"budget": wrong})
