@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 METHOD, NOTE = "call/across", "call"
 GRACE = 300.0  # seconds for which the callee goes on while its machine does not hear of us
+GONE = 60.0  # the same where the connection has ended, so that who still wants the answer can come back
+ALIVE = 60.0  # seconds between two words of ours that the answer is still wanted
 _REST = 2.0  # seconds between two attempts to have a lost link back
 _STOPPED_WITHIN, _LEFT_WITHIN = 30.0, 1.0  # seconds for the machine there to say that it has stopped it
 _WORD, _LINE = 200, 2000  # characters of what is said there
@@ -85,7 +87,7 @@ class _Across:
                 found = await self._again(said)
             if (outcome := self._seen(found)) is not None:
                 return outcome
-            found = await self._next()
+            found = await self._next(said)
 
     async def stop(self, within: float) -> None:
         """Where the machine cannot be reached it ends the call by itself: `GRACE`."""
@@ -144,13 +146,17 @@ class _Across:
             await asyncio.sleep(_REST)
         raise HostUnreachable(f"the link to {self._there.machine} was lost, and is not back", str(problem))
 
-    async def _next(self) -> Mapping[str, Any] | None:
-        """What is said of it next; None where the connection has ended."""
+    async def _next(self, said: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What is said of it next, or how it stands after a while; None where the connection has ended."""
         assert self._peer is not None
-        async for method, params in self._peer.notes():
-            if method == NOTE and params.get("call") == self._ident:
-                return params
-        return None
+        try:
+            async with asyncio.timeout(ALIVE):
+                async for method, params in self._peer.notes():
+                    if method == NOTE and params.get("call") == self._ident:
+                        return params
+            return None
+        except TimeoutError:
+            return await self._told(self._peer, {**{key: said[key] for key in ("path", "by", "chain")}, "again": True})
 
     # ---- what is said ----------------------------------------------------------------------------------------------------
 
@@ -163,7 +169,7 @@ class _Across:
         return {
             "path": self._there.path or "~", "prompt": wanted.prompt, "timeout": wanted.timeout, "grace": GRACE,
             "on": wanted.conversation, "by": said, "chain": chain, "rules": rules, "strict": call.under.strict,
-            "budget": list(left),
+            "budget": list(left), "alive": True,
         }  # fmt: skip
 
     def _seen(self, found: Mapping[str, Any]) -> Outcome | None:

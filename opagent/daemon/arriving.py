@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from opagent import jsonrpc
 from opagent.binding.question import visible
 from opagent.daemon import abroad, admitting, calling, joining
-from opagent.daemon.across import GRACE, METHOD, NOTE
+from opagent.daemon.across import GONE, GRACE, METHOD, NOTE
 from opagent.daemon.calling import Wanted
 from opagent.daemon.calltree import Call, End, Spot, Tree, Under
 from opagent.daemon.params import Params, maybe, place, text
@@ -67,7 +67,9 @@ async def call_across(host: Host, client: Client, params: Params) -> Result:
         )
         host.calls.begin_for_machine(call, found, wanted)
         host.calls.arrived[key] = arrived
-        host.shared.spawn(_keep(host, arrived, min(GRACE, _seconds(params, "grace"))), f"keeping call-{call.id}")
+        grace = min(GRACE, _seconds(params, "grace"))
+        silence = grace if params.get("alive") is True else None
+        host.shared.spawn(_keep(host, arrived, silence, min(GONE, grace)), f"keeping call-{call.id}")
     arrived.client = client
     arrived.back.set()
     return _stands(host, arrived)
@@ -136,24 +138,25 @@ def _tell(host: Host, arrived: Arrived) -> None:
         client.send(jsonrpc.encode(jsonrpc.Notification(NOTE, dict(arrived.told))))
 
 
-async def _keep(host: Host, arrived: Arrived, grace: float) -> None:
-    """Until it is over, or nobody follows it for so long: a call never outlives the turn that made it."""
+async def _keep(host: Host, arrived: Arrived, silence: float | None, gone: float) -> None:
+    """Until it is over, or nobody wants it: no word for `silence` seconds, or no connection for `gone`.
+
+    A call never outlives the turn that made it. `silence` None: whoever called says nothing while it waits.
+    """
     call = arrived.call
     while not call.over.done():
-        client = arrived.client
-        gone = asyncio.ensure_future(client.gone.wait())
-        either: set[asyncio.Future[Any]] = {call.over, gone}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-        if call.over.done() or arrived.client is not client:
-            continue
         arrived.back.clear()
+        client = arrived.client
+        words: list[asyncio.Future[Any]] = [asyncio.ensure_future(arrived.back.wait())]
+        if not client.gone.is_set():
+            words.append(asyncio.ensure_future(client.gone.wait()))
+        within = gone if client.gone.is_set() else silence
         try:
-            async with asyncio.timeout(grace):
-                await arrived.back.wait()
-        except TimeoutError:
+            heard, _ = await asyncio.wait({call.over, *words}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in words:
+                each.cancel()
+        if not heard:
             host.calls.stop(call, End.CANCELLED, _GONE)
             return
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from opagent import launch
 from opagent.client import Client
 from tests.doubles.far import FINAL, Far, far, kill
 from tests.doubles.patience import until
@@ -197,6 +198,31 @@ def test_a_call_whose_machine_has_gone_ends_and_one_key_is_one_turn(talk: Talk) 
         "the machine that called is not connected any more",
     )
     assert len(talk.client.request("conversation/list", {})["conversations"]) == 1
+
+
+def test_a_call_whose_machine_says_nothing_any_more_ends(talk: Talk) -> None:
+    """As when it lost its power: the connection stands for ever."""
+    bind(talk, "version: 1\nagent: echo\n")
+    chain = [{"host": "elsewhere", "workspace": "/srv/docs", "role": "echo"}]
+    params = arriving(str(talk.directory), chain, prompt="/slow 1000 0.1", grace=2, alive=True)
+    with Client("test") as other:
+        call = other.request("call/across", params)["call"]
+        for _ in range(3):
+            assert other.request("call/across", params | {"again": True})["outcome"] == "running"
+        ended = talk.client.request("call/result", {"call": call})
+    assert ended["outcome"] == "cancelled" and "is not connected any more" in ended["text"]
+
+
+def test_a_long_call_says_that_it_is_wanted(talk: Talk, there: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a word it would end there after two seconds."""
+    code = "from opagent.daemon import across, main; across.ALIVE, across.GRACE = 0.3, 2.0; raise SystemExit(main.main())"
+    talk.stop_daemon()
+    monkeypatch.setattr(launch, "DAEMON", ("-c", f"{code}  # opagent.daemon.main"))
+    with there.client():
+        pass
+    bind(talk, binding(there))
+    _, found = asked(talk, there.target, "/slow 50 0.1")
+    assert found["outcome"] == "answer", found
 
 
 def test_calls_go_only_so_deep_over_machines(talk: Talk, there: Far) -> None:
