@@ -1,8 +1,8 @@
 """The budgets of a caller, for what it has done on another machine: reserved here, told there, counted here as it is used there.
 
 With a call goes what is left of each limit of its caller; there it is a limit like others, `Per.CALL` (`limits`), and stops the
-callee also while nobody here hears of it. What it uses is told back (`used`) and counts here (`Abroad`) like that of a turn: it has
-reserved, may be seen to be too much, and is settled at the end. A caller's clock runs while it waits: no `wall`.
+callee also while nobody here hears of it. What it uses is told back (`used`) and counts here (`Abroad`) like that of a turn:
+has reserved, may be seen to be too much, and is settled at the end. A caller's clock runs while it waits: no `wall`.
 """
 
 from __future__ import annotations
