@@ -15,6 +15,7 @@ from opagent.daemon import callers, inbox
 from opagent.daemon.calltree import Call, End, Outcome
 from opagent.daemon.conversation import Conversation
 from opagent.document.names import new_conversation
+from opagent.document.relinked import relinked
 from opagent.errors import Conflict, NotFound
 from opagent.model import Conversation as Record
 from opagent.model import ConversationId, Kind, Turn, TurnId, TurnState
@@ -95,13 +96,17 @@ def named(host: Host, call: Call) -> dict[str, Any]:
     return said | ({"machine": call.machine} if call.machine else {})
 
 
-def answer(host: Host, conversation: ConversationId, turn: TurnId, after: int) -> str:
-    """What the callee said in the turn. For a thread."""
+def answer(host: Host, call: Call, callee: Record, turn: TurnId, after: int) -> str:
+    """What the callee said in the turn, with links that lead on from the caller's file. For a thread."""
+    conversation = callee.id
     pieces: list[str] = []
     while page := host.journal.after(conversation, after):
         pieces += [str(event.body.get("text", "")) for event in page if event.kind is Kind.TEXT and event.turn == turn]
         after = page[-1].seq
     text = "".join(pieces).strip()
+    if (caller := host.conversations.get(call.caller)) is not None:
+        way = os.path.relpath(os.path.dirname(callee.path), os.path.dirname(caller.record.path))
+        text = relinked(text, way) if way != "." else text
     return text if len(text) <= ANSWER else f"{text[:ANSWER]}\n[cut: {len(text)} characters]"
 
 

@@ -306,7 +306,7 @@ class Calls:
         except TimeoutError:
             self.stop(call, End.TIMED_OUT, f"it took longer than {within:g} s")
             ended, sentence = await heard
-        text = await asyncio.to_thread(callees.answer, host, callee.record.id, turn.id, before)
+        text = await asyncio.to_thread(callees.answer, host, call, callee.record, turn.id, before)
         if callees.changed_files(host, ended):
             call.tree.pairs.progress()
         outcome = callees.outcome(call, ended, sentence, text)
