@@ -100,6 +100,15 @@ def test_a_directory_here_that_leads_there_is_called_by_the_same_rule(talk: Talk
     assert found["outcome"] == "refused" and f"{there.target} may not be called: denied by" in found["text"]
 
 
+def test_a_path_from_the_home_directory_there_is_the_same_word(talk: Talk, there: Far) -> None:
+    bind(talk, binding(there).replace(f'"{there.target}"', '"there:docs"'))
+    assert asked(talk, there.target, "hello")[1]["text"] == asked(talk, "there:docs", "hello")[1]["text"] == "echo: hello"
+    bind(
+        talk, binding(there).replace(f'["{there.target}"', '["there:*"').replace("helper]", f'helper], deny: ["{there.target}"]')
+    )
+    assert "denied by" in asked(talk, "there:docs", "hello")[1]["text"]
+
+
 def test_what_no_rule_allows_is_asked_here(talk: Talk, there: Far) -> None:
     bind(talk, "version: 1\nagent: writer\nroles: {writer: {runtime: echo}}\ncan: {agents: {allow: ['*', '/**', '../**']}}\n")
     caller = talk.create("writer")
