@@ -138,9 +138,10 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "call/stop": ("call", "as call/result"),
     "call/across": (
-        "path, prompt, by: {key, conversation, turn, trace}, chain: [{host, workspace, role}], rules: [object], strict, "
-        "timeout? (s), grace? (s without the caller), on? (a conversation of an earlier call), again?",
-        "as call/result, at once; then `call` notifications with the same",
+        "path, prompt, by: {key, conversation, turn, trace, machine?}, chain: [{host, workspace, role}], rules: [object], "
+        "strict, timeout? (s), grace? (s without the caller), alive? (asked again while it waits), "
+        "on? (a conversation of an earlier call), budget?: [{metric, most, origin}], again? (then path, by, chain do)",
+        "as call/result, at once, with used {metric: amount} where there is a budget; then `call` notifications with the same",
     ),
     "notes/read": ("path (a directory), note? (a name), environment?", "path, directory, text; without a name notes: [note]"),
     "notes/write": ("path (a directory), note, text, environment?", "path, directory, size"),

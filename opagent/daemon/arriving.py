@@ -51,6 +51,8 @@ async def call_across(host: Host, client: Client, params: Params) -> Result:
     host.refuse_agents(client)
     chain, by = _chain(params), _object(params, "by")
     key = f"{chain[0].host}/{chain[-1].host}/{text(by, 'key')}"
+    if len(key) > 3 * _LONGEST:
+        raise Usage("the key of the call is too long")
     path = place(params, "path")
     given = await host.environment(None, path)
     arrived = host.calls.arrived.get(key)

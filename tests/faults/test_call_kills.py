@@ -26,13 +26,15 @@ can:
   read: {default: allow}
 """
 CALLS = ("helper {0}", "../other {0}", "helper /slow 6 0.05 | {0}", "helper /call third {0}", "../other /slow 3 0.05 | {0}")
+NOTE = '/mcp opagent notes_write {{"path": "{0}", "text": "{0}"}}'
 
 _numbers = itertools.count(1)
 
 
 def calling(chance: random.Random, tag: str) -> str:
-    """One or two calls; no two callees are told the same."""
+    """One or two calls, and perhaps a tool that writes; no two callees are told the same."""
     lines = [f"/call {chance.choice(CALLS).format(f'word {tag}y{next(_numbers)}')}" for _ in range(chance.randrange(1, 3))]
+    lines += [NOTE.format(f"{tag}y{next(_numbers)}")] * chance.randrange(2)
     return "\n".join([*lines, f"word {tag}y{next(_numbers)}"])
 
 
@@ -65,6 +67,10 @@ def test_calls(place: Place, rounds: int) -> None:
     assert not later(), "a callee whose caller was killed began to work all the same"
     mine = {worker.conversation["id"] for worker in workers}
     until(lambda: not [row for row in place.client.request("process/list", {})["processes"] if row["conversation"] not in mine])
+    notes = place.directory / ".opagent/notes"
+    recorded = set(_read("select path from effect where kind = 'fs.write' and state not in ('denied', 'seen')"))
+    written = {str(note) for note in notes.glob("*.md")}
+    assert written and written <= recorded, "a note was written and no record says so"
     for folder in (place.directory, other):
         for file in folder.glob("conversations/**/*.md"):
             text = until(lambda: not re.search(r"call <?`?.* · running", words := file.read_text()) and words)  # noqa: B023
