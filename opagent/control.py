@@ -138,9 +138,10 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "call/stop": ("call", "as call/result"),
     "call/across": (
-        "path, prompt, by: {key, conversation, turn, trace}, chain: [{host, workspace, role}], rules: [object], strict, "
-        "timeout? (s), grace? (s without the caller), on? (a conversation of an earlier call), again?",
-        "as call/result, at once; then `call` notifications with the same",
+        "path, prompt, by: {key, conversation, turn, trace, machine?}, chain: [{host, workspace, role}], rules: [object], "
+        "strict, timeout? (s), grace? (s without the caller), alive? (asked again while it waits), "
+        "on? (a conversation of an earlier call), budget?: [{metric, most, origin}], again? (then path, by, chain do)",
+        "as call/result, at once, with used {metric: amount} where there is a budget; then `call` notifications with the same",
     ),
     "notes/read": ("path (a directory), note? (a name), environment?", "path, directory, text; without a name notes: [note]"),
     "notes/write": ("path (a directory), note, text, environment?", "path, directory, size"),
@@ -190,8 +191,8 @@ METHODS: dict[str, tuple[str, str]] = {
     ),
     "person/secret": ("id (of what was asked), value? or why?", ""),
     "audit/why": (
-        "id (of an approval, a remembered answer, a record), or a path",
-        "id, kind: approval|remembered|effect, state, title, steps: [{at, what, text}]",
+        "id (of an approval, a remembered answer, a call, a record), or a path",
+        "id, kind: approval|remembered|effect, state, title, steps: [{at, what, text, there? {host or machine, call}}]",
     ),
     "usage/list": (
         "by?: agent|dir|host|day|model|conversation, since? (a time), hosts?, dial?, within?",
@@ -220,7 +221,8 @@ METHODS: dict[str, tuple[str, str]] = {
     "host/forget": ("machine, purge?, force?, asks?, agent?, config?", "forgotten, report?"),
     "process/list": (
         "all?, ports?, tree?, hosts? (the known machines are asked too), dial? (false: only connected ones), within? (ms)",
-        "processes (with hosts: each with host|null, and stale, a time, where it is of the last answer), "
+        "processes (with hosts: each with host|null, and stale, a time, where it is of the last answer; of one that was called "
+        "called_by {host|null, conversation, turn, call}; of one that calls elsewhere calls), "
         "hosts?: [{name, answered, seen, why?}]",
     ),
     "process/stop": ("process, force?", "process"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from opagent.cli import pstree
 from opagent.cli.app import App
 from opagent.cli.command import Command, pass_app
+from opagent.cli.pstree import HERE
 from opagent.cli.words import age, bytes_short, duration, home_short, state_word
 from opagent.errors import Usage
 
@@ -24,7 +26,6 @@ COLUMNS = {
     "WORKSPACE": "workspace",
     "WAITS FOR": "waiting_for",
 }
-HERE = "here"  # in the place of a machine's name
 WITHIN = 3.0  # seconds for other machines to answer
 _GRACE = 30.0  # seconds more for the daemon here
 _EVERY = 1.0  # seconds
@@ -34,7 +35,7 @@ _HIDE = "\x1b[?25l"
 
 @click.command(cls=Command, example="opagent ps -a --json", exits=(0, 1, 2, 130))
 @click.option("-a", "--all", "everything", is_flag=True, help="On every known machine, and also those that have ended.")
-@click.option("--tree", is_flag=True, help="Each conversation with its agent and all processes below that.")
+@click.option("--tree", is_flag=True, help="Each conversation with its agent, all processes below that, and whom it called.")
 @click.option("--ports", is_flag=True, help="Also the TCP ports that an agent's processes listen on.")
 @click.option("-w", "--watch", is_flag=True, help="Again every second, until Ctrl-C; on a terminal only.")
 @pass_app
@@ -87,31 +88,11 @@ def _print(app: App, answer: Mapping[str, Any], wanted: Mapping[str, bool]) -> N
     if app.out.format != "text" or "tree" not in wanted or not rows:
         app.out.records("processes", rows if app.out.format == "text" else found, columns, "no agent is running")
     else:
-        _tree(app, rows)
+        for line in pstree.lines(rows):
+            app.out.data(line)
     for host in hosts if app.out.format == "text" else ():
         if not host["answered"]:
             app.out.talk(f"{host['name']}: offline {_ago(host['seen'])} ({host.get('why')})")
-
-
-def _tree(app: App, rows: Sequence[Mapping[str, Any]]) -> None:
-    for row in rows:
-        at = f"{row['host']}:" if row.get("host") not in (None, HERE) else ""
-        app.out.data(f"{row['conversation']}  {at}{home_short(str(row['path']))}")
-        seen = [row["agent"], row["id"] or "", row["state"], row["memory"], f"ports {row['ports']}" if row.get("ports") else ""]
-        app.out.data("└─ " + "  ".join(filter(None, seen)))
-        for line in _below(row.get("children") or (), row["pid"], "   "):
-            app.out.data(line)
-
-
-def _below(children: Sequence[Mapping[str, Any]], parent: Any, indent: str) -> Iterator[str]:
-    """The processes below one, as branches; one whose parent has gone hangs below the agent."""
-    known = {child["pid"] for child in children}
-    root = indent == "   "
-    here = [child for child in children if child["parent"] == parent or (root and child["parent"] not in known)]
-    for child in here:
-        last = child is here[-1]
-        yield f"{indent}{'└' if last else '├'}─ {child['pid']} {child['command']}"
-        yield from _below(children, child["pid"], indent + ("   " if last else "│  "))
 
 
 def readable(process: Mapping[str, Any]) -> dict[str, Any]:

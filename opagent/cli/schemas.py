@@ -25,13 +25,15 @@ THINGS = {
                 "workspace?: str, path?: str, agent?: str, host?: str|null",
     "remembered": "id: str, effect: str, kind: str, pattern: str, agent: str, scope: str, conversation: str|null, "
                   "workspace: str, approval: str|null, at: str, by: str",
-    "step": "at: str, what: str, text: str",
+    "step": "at: str, what: str, text: str, there?: object, here?: bool",
     "option": "id: str, name: str, kind: str",
     "process": "id: str|null, pid: int|null, conversation: str, path: str, workspace: str, agent: str, runtime: str, state: str, "
                "since: str, turn: str|null, queued: int, level?: str|null, restarts: int, sentence: str, "
                "memory?: int, cpu?: number, "
                "processes?: int, waiting_for?: [str], stuck?: str, ports?: [int], children?: [child], host?: str|null, "
-               "stale?: str",
+               "stale?: str, called_by?: caller, calls?: [call]",
+    "caller": "host: str|null, conversation: str, turn: str, call: str",
+    "call": "call: str, host: str, agent: str, conversation: str, path: str",
     "asked": "name: str, answered: bool, seen: str, why?: str",
     "child": "pid: int, parent: int, command: str",
     "check": "name: str, ok: bool|null, sentence: str, hint?: str",

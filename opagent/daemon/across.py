@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opagent.daemon import callees, peer
+from opagent.daemon.abroad import Abroad
 from opagent.daemon.calltree import Call, End, Outcome, Spot, There
-from opagent.errors import HostUnreachable, OpAgentError, ProtocolMismatch
+from opagent.errors import BudgetReached, HostUnreachable, OpAgentError, ProtocolMismatch
 from opagent.policy import carried
 from opagent.target import Target, typed_here
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 METHOD, NOTE = "call/across", "call"
 GRACE = 300.0  # seconds for which the callee goes on while its machine does not hear of us
+GONE = 60.0  # the same where the connection has ended, so that who still wants the answer can come back
+ALIVE = 60.0  # seconds between two words of ours that the answer is still wanted
 _REST = 2.0  # seconds between two attempts to have a lost link back
 _STOPPED_WITHIN, _LEFT_WITHIN = 30.0, 1.0  # seconds for the machine there to say that it has stopped it
 _WORD, _LINE = 200, 2000  # characters of what is said there
@@ -43,6 +47,8 @@ async def turn(host: Host, call: Call, there: Target, wanted: Wanted) -> Outcome
     except TimeoutError:
         outcome = Outcome(End.TIMED_OUT, f"it took longer than {wanted.timeout:g} s")
         await one.stop(_STOPPED_WITHIN)
+    except BudgetReached as error:
+        outcome = Outcome(End.BUDGET, str(error), error.code, error.hint)
     except OpAgentError as error:
         if not one.begun:
             call.end, call.why = End.REFUSED, str(error)
@@ -56,6 +62,7 @@ async def turn(host: Host, call: Call, there: Target, wanted: Wanted) -> Outcome
         outcome = Outcome(call.unwanted, call.why)
     finally:
         one.close()
+        await asyncio.shield(one.spent.end(one.begun))
     call.end, call.why = outcome.end, outcome.text
     return outcome
 
@@ -69,9 +76,10 @@ class _Across:
         self._asked: asyncio.Future[dict[str, Any]] | None = None
         self._ident = ""  # of the call there
         self.begun = False  # perhaps
+        self.spent = Abroad(host, call)
 
     async def run(self, wanted: Wanted) -> Outcome:
-        said = self._said(wanted)
+        said = self._said(wanted, await self.spent.begin())
         peer = await self._connected()
         found = await self._told(peer, said)
         while True:
@@ -79,7 +87,7 @@ class _Across:
                 found = await self._again(said)
             if (outcome := self._seen(found)) is not None:
                 return outcome
-            found = await self._next()
+            found = await self._next(said)
 
     async def stop(self, within: float) -> None:
         """Where the machine cannot be reached it ends the call by itself: `GRACE`."""
@@ -138,32 +146,39 @@ class _Across:
             await asyncio.sleep(_REST)
         raise HostUnreachable(f"the link to {self._there.machine} was lost, and is not back", str(problem))
 
-    async def _next(self) -> Mapping[str, Any] | None:
-        """What is said of it next; None where the connection has ended."""
+    async def _next(self, said: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What is said of it next, or how it stands after a while; None where the connection has ended."""
         assert self._peer is not None
-        async for method, params in self._peer.notes():
-            if method == NOTE and params.get("call") == self._ident:
-                return params
-        return None
+        try:
+            async with asyncio.timeout(ALIVE):
+                async for method, params in self._peer.notes():
+                    if method == NOTE and params.get("call") == self._ident:
+                        return params
+            return None
+        except TimeoutError:
+            return await self._told(self._peer, {**{key: said[key] for key in ("path", "by", "chain")}, "again": True})
 
     # ---- what is said ----------------------------------------------------------------------------------------------------
 
-    def _said(self, wanted: Wanted) -> dict[str, Any]:
+    def _said(self, wanted: Wanted, left: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         call = self._call
         chain = [{"host": each.host, "workspace": each.workspace, "role": each.role} for each in call.chain]
         rules = [carried.as_json(each) for each in call.under.capabilities]
         said = {"key": call.id, "conversation": call.caller, "turn": call.working, "trace": call.tree.trace}
+        said["machine"] = os.uname().nodename
         return {
             "path": self._there.path or "~", "prompt": wanted.prompt, "timeout": wanted.timeout, "grace": GRACE,
             "on": wanted.conversation, "by": said, "chain": chain, "rules": rules, "strict": call.under.strict,
+            "budget": list(left), "alive": True,
         }  # fmt: skip
 
     def _seen(self, found: Mapping[str, Any]) -> Outcome | None:
         """Kept and shown; the outcome where that is one. Raises ProtocolMismatch."""
         call, name = self._call, self._there.machine
+        self.spent.heard(found.get("used"))
         self._ident = self._ident or _text(found, "call")
         file, role = _text(found, "file", _LINE), _text(found, "agent")
-        call.there = There(name, _text(found, "conversation"), _text(found, "turn"), file)
+        call.there = There(name, _text(found, "conversation"), _text(found, "turn"), file, self._ident)
         call.to = Spot(name, str(self._there), role)
         waits = _text(found, "waits_for")
         word = f"--host {name} {waits if re.fullmatch('[a-z0-9]+', waits) else ''}".strip() if waits else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from opagent.errors import Denied, NotFound, Usage
 from opagent.model import ApprovalState, Capabilities, Decision, Effect
 from opagent.policy import loops, remembering, rules
 from opagent.store import machines as rows
+from opagent.store.machines import Machine
 from opagent.target import Target as Place
 from opagent.target import parse
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.host import Host
+    from opagent.store.database import Database
 
 KIND = "agents"
 _SHOWN = 2000  # characters of a prompt that a person sees in the question
@@ -41,24 +44,44 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """Who is called on another machine. `request`: by which the rules know it, the words HOST:DIR."""
+    """Who is called on another machine. `request`: the words HOST:DIR; `spelled`: all by which the rules may know it."""
 
     there: Place
     spot: Spot
     request: str
+    spelled: tuple[str, ...]
 
 
-def named(word: str) -> str:
-    """A directory of another machine in the one form in which rules know it. Raises Usage."""
+def spelled(database: Database, word: str) -> tuple[str, ...]:
+    """How rules may speak of a directory of another machine: as it is, and from the home directory there. Raises Usage."""
     found = parse(word)
-    return str(_plain(found)) if found is not None else word
+    if found is None:
+        return (word,)
+    return spellings(found, _home(database.read(lambda db: rows.get(db, found.machine))))
 
 
-def _plain(there: Place) -> Place:
-    path = posixpath.normpath(there.path or "~").removeprefix("~/")
+def spellings(found: Place, home: str) -> tuple[str, ...]:
+    """The same where the home directory there is known; else (empty) it has one. Raises Usage."""
+    there = _plain(found, home)
+    if not home or os.path.commonpath([home, there.path]) != home:
+        return (str(there),)
+    path = posixpath.relpath(there.path, home)
+    return str(there), str(replace(there, path="" if path == "." else path))
+
+
+def _home(known: Machine | None) -> str:
+    """The home directory there, as its machine told it; empty before it did."""
+    home = known.facts.get("home") if known is not None else None
+    return posixpath.normpath(home) if isinstance(home, str) and home.startswith("/") else ""
+
+
+def _plain(there: Place, home: str) -> Place:
+    """In full where the home directory is known. Raises Usage."""
+    path = posixpath.normpath(re.sub("^/+", "/", there.path or "~")).removeprefix("~/")
     if path.startswith("../") or path in ("..", "."):
         raise Usage(f"{there} names no directory", "from the home directory there it leads out of it", "HOST:/DIR")
-    return replace(there, path="" if path == "~" else path)
+    path = "" if path == "~" else path
+    return replace(there, path=path if path.startswith("/") or not home else posixpath.normpath(posixpath.join(home, path)))
 
 
 def away(host: Host, c: Conversation, to: str, environment: Mapping[str, str]) -> Away | None:
@@ -77,11 +100,13 @@ def away(host: Host, c: Conversation, to: str, environment: Mapping[str, str]) -
         there = led.there
     if there is None:
         return None
-    there = _plain(there)
-    if host.database.read(lambda db: rows.get(db, there.machine)) is None:
+    name = there.machine
+    known = host.database.read(lambda db: rows.get(db, name))
+    words, there = spellings(there, _home(known)), _plain(there, _home(known))
+    if known is None:
         why = "no person here has reached it: an agent's call opens no way to a machine"
         raise Denied(f"{there} cannot be called from here", why, f"opagent host check {there.machine}")
-    return Away(there, Spot(there.machine, str(there), ""), str(there))
+    return Away(there, Spot(there.machine, str(there), ""), str(there), words)
 
 
 def target(host: Host, base: str, to: str, environment: Mapping[str, str], fallback: str | None = None) -> Target:
@@ -137,7 +162,8 @@ def deepest(capabilities: Capabilities) -> int:
 
 async def allowed(c: Conversation, found: Target | Away, prompt: str) -> tuple[Decision, str | None]:
     """The decision that lets it happen, and the approval where a person gave one. Raises Denied."""
-    decision = replace(c.workspace.decide(KIND, found.request), enforcement="proxy")
+    asked = found.spelled if isinstance(found, Away) else found.request
+    decision = replace(c.workspace.decide(KIND, asked), enforcement="proxy")
     if decision.effect is Effect.ASK:
         pattern = remembering.literal(KIND, found.request)
         earlier = c.shared.approvals.remembered(c, KIND, pattern)

@@ -86,7 +86,7 @@ def remembered_json(answer: Remembered) -> dict[str, Any]:
 
 
 async def audit_why(host: Host, client: Client, params: Params) -> Result:
-    return why.told(host.shared, text(params, "id"), whychange.change).as_json()
+    return why.told(host.shared, text(params, "id"), whychange.change, whychange.call).as_json()
 
 
 METHODS: dict[str, Callable[[Host, Client, Params], Awaitable[Result]]] = {

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opagent import jsonrpc
-from opagent.daemon import admitting, calling, joining
-from opagent.daemon.across import GRACE, METHOD, NOTE
+from opagent.binding.question import visible
+from opagent.daemon import abroad, admitting, calling, joining
+from opagent.daemon.across import GONE, GRACE, METHOD, NOTE
 from opagent.daemon.calling import Wanted
 from opagent.daemon.calltree import Call, End, Spot, Tree, Under
 from opagent.daemon.params import Params, maybe, place, text
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Result = Mapping[str, Any]
 _LONGEST = 4096  # characters of a name
+_NAME = 100  # of what a machine calls itself
 _GONE = "the machine that called is not connected any more"
 
 
@@ -40,6 +42,7 @@ class Arrived:
 
     call: Call
     client: Client
+    told: Mapping[str, Any] = field(default_factory=dict)  # what was said last
     back: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -48,6 +51,8 @@ async def call_across(host: Host, client: Client, params: Params) -> Result:
     host.refuse_agents(client)
     chain, by = _chain(params), _object(params, "by")
     key = f"{chain[0].host}/{chain[-1].host}/{text(by, 'key')}"
+    if len(key) > 3 * _LONGEST:
+        raise Usage("the key of the call is too long")
     path = place(params, "path")
     given = await host.environment(None, path)
     arrived = host.calls.arrived.get(key)
@@ -55,7 +60,7 @@ async def call_across(host: Host, client: Client, params: Params) -> Result:
         if params.get("again"):
             raise NotFound("the call is not known there any more", "its daemon ended meanwhile, or never heard of it")
         found = admitting.target(host, os.path.expanduser("~"), path, given)
-        call = _admitted(host, params, chain, by, found)
+        call = _admitted(host, params, chain, by, found, key)
         arrived = Arrived(call, client)
         host.remember(found.spot.workspace, given)
         call.heard = lambda: _tell(host, arrived)
@@ -64,13 +69,22 @@ async def call_across(host: Host, client: Client, params: Params) -> Result:
         )
         host.calls.begin_for_machine(call, found, wanted)
         host.calls.arrived[key] = arrived
-        host.shared.spawn(_keep(host, arrived, min(GRACE, _seconds(params, "grace"))), f"keeping call-{call.id}")
+        grace = min(GRACE, _seconds(params, "grace"))
+        silence = grace if params.get("alive") is True else None
+        host.shared.spawn(_keep(host, arrived, silence, min(GONE, grace)), f"keeping call-{call.id}")
     arrived.client = client
     arrived.back.set()
-    return arrived.call.as_json()
+    return _stands(host, arrived)
 
 
-def _admitted(host: Host, params: Params, chain: tuple[Spot, ...], by: Params, found: Target) -> Call:
+def _stands(host: Host, arrived: Arrived) -> Result:
+    """How it stands, and what was used of the caller's limits."""
+    under = arrived.call.under.limits
+    arrived.told = arrived.call.as_json() | ({"used": abroad.used(host, under)} if under else {})
+    return arrived.told
+
+
+def _admitted(host: Host, params: Params, chain: tuple[Spot, ...], by: Params, found: Target, key: str) -> Call:
     """The call, which has not begun. Raises Denied, Usage."""
     said = params.get("rules")
     if not isinstance(said, list) or not 0 < len(said) <= carried.MOST:
@@ -81,9 +95,11 @@ def _admitted(host: Host, params: Params, chain: tuple[Spot, ...], by: Params, f
         raise Usage("trace must be 32 hexadecimal digits")
     *before, caller = chain
     conversation, turn = f"{caller.host}/{text(by, 'conversation')}", f"{caller.host}/{text(by, 'turn')}"
+    machine = visible(maybe(by, "machine") or "")[:_NAME]
+    left = abroad.limits(params.get("budget"), key, machine)
     call = Call(
         host.calls.new_id(), Tree(trace), caller, ConversationId(conversation), TurnId(turn), before=tuple(before),
-        under=Under(rules, params.get("strict") is True), to=found.spot,
+        under=Under(rules, params.get("strict") is True, left), to=found.spot, key=text(by, "key"), machine=machine,
     )  # fmt: skip
     admitting.within_bounds(call, found, min(each.max_depth for each in rules))
     return call
@@ -119,29 +135,30 @@ def _seconds(params: Params, name: str) -> float:
 
 
 def _tell(host: Host, arrived: Arrived) -> None:
-    client = arrived.client
-    if not client.gone.is_set():
-        client.send(jsonrpc.encode(jsonrpc.Notification(NOTE, dict(arrived.call.as_json()))))
+    client, before = arrived.client, arrived.told
+    if not client.gone.is_set() and _stands(host, arrived) != before:
+        client.send(jsonrpc.encode(jsonrpc.Notification(NOTE, dict(arrived.told))))
 
 
-async def _keep(host: Host, arrived: Arrived, grace: float) -> None:
-    """Until it is over, or nobody follows it for so long: a call never outlives the turn that made it."""
+async def _keep(host: Host, arrived: Arrived, silence: float | None, gone: float) -> None:
+    """Until it is over, or nobody wants it: no word for `silence` seconds, or no connection for `gone`.
+
+    A call never outlives the turn that made it. `silence` None: whoever called says nothing while it waits.
+    """
     call = arrived.call
     while not call.over.done():
-        client = arrived.client
-        gone = asyncio.ensure_future(client.gone.wait())
-        either: set[asyncio.Future[Any]] = {call.over, gone}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-        if call.over.done() or arrived.client is not client:
-            continue
         arrived.back.clear()
+        client = arrived.client
+        words: list[asyncio.Future[Any]] = [asyncio.ensure_future(arrived.back.wait())]
+        if not client.gone.is_set():
+            words.append(asyncio.ensure_future(client.gone.wait()))
+        within = gone if client.gone.is_set() else silence
         try:
-            async with asyncio.timeout(grace):
-                await arrived.back.wait()
-        except TimeoutError:
+            heard, _ = await asyncio.wait({call.over, *words}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in words:
+                each.cancel()
+        if not heard:
             host.calls.stop(call, End.CANCELLED, _GONE)
             return
 

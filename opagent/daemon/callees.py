@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import inbox
+from opagent.daemon import callers, inbox
 from opagent.daemon.calltree import Call, End, Outcome
 from opagent.daemon.conversation import Conversation
 from opagent.document.names import new_conversation
+from opagent.document.relinked import relinked
 from opagent.errors import Conflict, NotFound
 from opagent.model import Conversation as Record
 from opagent.model import ConversationId, Kind, Turn, TurnId, TurnState
@@ -89,18 +90,23 @@ def _name(role: str, taken: set[str]) -> str:
     return f"{role}-{number}.md"
 
 
-def named(call: Call) -> dict[str, Any]:
-    """For the log of the callee: which call its turn is for."""
-    return {"id": call.id, "by": call.by.role, "conversation": call.caller, "turn": call.working, "trace": call.tree.trace}
+def named(host: Host, call: Call) -> dict[str, Any]:
+    """For the log of the callee: which call its turn is for, and who called from where."""
+    said = {"id": call.id, "by": call.by.role, "trace": call.tree.trace, **callers.by(host, call)}
+    return said | ({"machine": call.machine} if call.machine else {})
 
 
-def answer(host: Host, conversation: ConversationId, turn: TurnId, after: int) -> str:
-    """What the callee said in the turn. For a thread."""
+def answer(host: Host, call: Call, callee: Record, turn: TurnId, after: int) -> str:
+    """What the callee said in the turn, with links that lead on from the caller's file. For a thread."""
+    conversation = callee.id
     pieces: list[str] = []
     while page := host.journal.after(conversation, after):
         pieces += [str(event.body.get("text", "")) for event in page if event.kind is Kind.TEXT and event.turn == turn]
         after = page[-1].seq
     text = "".join(pieces).strip()
+    if (caller := host.conversations.get(call.caller)) is not None:
+        way = os.path.relpath(os.path.dirname(callee.path), os.path.dirname(caller.record.path))
+        text = relinked(text, way) if way != "." else text
     return text if len(text) <= ANSWER else f"{text[:ANSWER]}\n[cut: {len(text)} characters]"
 
 
@@ -137,6 +143,7 @@ def shown(call: Call, caller: Record) -> Mapping[str, Any]:
         told |= {"file": os.path.relpath(call.file, os.path.dirname(caller.path)), "conversation": call.conversation}
     if call.there is not None and call.there.file:
         told |= {"place": f"{call.there.machine}:{call.there.file}", "conversation": call.there.conversation}
+        told |= {"machine": call.there.machine, "turn": call.there.turn, "there": call.there.call}
     if over is not None:
         told |= {"text": over.text if over.end is End.ANSWER else f"{over.end.value}: {over.text}", "outcome": over.end.value}
     return {"id": f"call-{call.id}", "title": f"call {where}", "kind": "other", "status": status, "call": told}

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import across, admitting, callees, inbox
+from opagent.daemon import across, admitting, callees, callers, inbox
 from opagent.daemon.admitting import Away, Target
 from opagent.daemon.calltree import NOTHING, Call, End, Outcome, Spot, Tree, Under
 from opagent.daemon.effects import Act
@@ -110,7 +110,7 @@ class Calls:
         self._calls[call.id] = call
         self._running[call.caller, call.working] += 1
         prompt = host.shared.known.hide(wanted.prompt)
-        obj = {"name": found.request, "path": found.spot.workspace, "role": found.spot.role, "by": str(call.by)}
+        obj = {"name": found.request, "path": found.spot.workspace, "role": found.spot.role, "from": callers.by(host, call)}
         act = Act(AuditKind.CALL_START, obj, {"command": prompt}, agent=call.by.role, call=call.id, trace=call.trace)
 
         async def made() -> Outcome:
@@ -118,7 +118,7 @@ class Calls:
                 call.begun = True
                 callee = callees.earlier(host, call.caller, found, wanted.conversation) if wanted.conversation else None
                 callee = callee or await host.create(found.workspace, found.spot.role, callees.title(host, prompt))
-                said = Prompt(prompt, f"agent:{call.by.role}", "call", request(call.id), call=callees.named(call))
+                said = Prompt(prompt, f"agent:{call.by.role}", "call", request(call.id), call=callees.named(host, call))
                 outcome = await self._turn(call, callee, said, min(wanted.timeout, LONGEST))
             callees.give_back(host, call)
             return outcome
@@ -191,6 +191,11 @@ class Calls:
         self._trees.pop(place, None)
         self._slots.pop(place, None)
 
+    def uses(self, key: str) -> None:
+        """Something was used of what the caller of a call from another machine left: it is told."""
+        if (arrived := self.arrived.get(key)) is not None:
+            arrived.call.heard()
+
     def waits(self, c: Conversation, approval: str) -> None:
         """The turn waits for a person, or (empty) goes on: everybody that it works for shows it."""
         current = c.current
@@ -258,7 +263,7 @@ class Calls:
         async with slot, self._recorded(call, replace(act, obj=obj, decision=decision, approval=approval)):
             call.begun = True  # from here on it is not cancelled, but looks at the end of each step whether it is still wanted
             callee = await callees.conversation(host, c, found, wanted)
-            said = Prompt(prompt, f"agent:{call.by.role}", "call", request(call.id), call=callees.named(call))
+            said = Prompt(prompt, f"agent:{call.by.role}", "call", request(call.id), call=callees.named(host, call))
             return await self._turn(call, callee, said, min(wanted.timeout, LONGEST))
 
     @asynccontextmanager
@@ -301,7 +306,7 @@ class Calls:
         except TimeoutError:
             self.stop(call, End.TIMED_OUT, f"it took longer than {within:g} s")
             ended, sentence = await heard
-        text = await asyncio.to_thread(callees.answer, host, callee.record.id, turn.id, before)
+        text = await asyncio.to_thread(callees.answer, host, call, callee.record, turn.id, before)
         if callees.changed_files(host, ended):
             call.tree.pairs.progress()
         outcome = callees.outcome(call, ended, sentence, text)

@@ -62,6 +62,7 @@ class There:
     conversation: str = ""
     turn: str = ""
     file: str = ""
+    call: str = ""  # its id there
 
 
 @dataclass(slots=True)
@@ -102,6 +103,8 @@ class Call:
     turn: TurnId | None = None
     file: str = ""
     before: tuple[Spot, ...] = ()  # of one from another machine: who works for whom there, the root first
+    key: str = ""  # of one from another machine: its id there
+    machine: str = ""  # and how that machine calls itself
     there: There | None = None  # of one to another machine, instead of those three
     heard: Callable[[], None] = lambda: None  # told of each change; for the machine that it came from
     waits: str = ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import admitting, confinement, enforcing, keys, limits, proving, wayout
+from opagent.daemon import confinement, enforcing, keys, limits, proving, wayout
 from opagent.errors import OpAgentError, Usage
 from opagent.model import Binding, Effect, Layer, Origin
 from opagent.packages import ability, catalog
@@ -137,14 +138,16 @@ def _rules(layer: Layer, kind: str, ground: Ground) -> list[dict[str, Any]]:
     ]
 
 
-def decided(workspace: Workspace, agent: str | None, kind: str, request: str) -> dict[str, Any]:
+def decided(workspace: Workspace, agent: str | None, kind: str, request: str, spelled: Sequence[str]) -> dict[str, Any]:
     """The answer of `binding/decide`: what becomes of one request, by whose word, and how firmly that holds.
+
+    `spelled`: a directory of another machine in all words for it (`admitting.spelled`).
 
     Raises Usage for an unknown kind and for a request that is none.
     """
     if kind not in BUILT_IN:
         raise Usage(f"no kind of request is called {kind!r}", f"there are {', '.join(BUILT_IN)}", "opagent explain --help")
-    asked = _request(workspace, kind, request)
+    asked = tuple(spelled) if kind == "agents" and rules.is_elsewhere(request) else _request(workspace, kind, request)
     capabilities = workspace.binding.capabilities
     by_rule = decide.decide(capabilities, kind, asked)
     decision, reason = enforcing.held(kind, by_rule, enforcing.ground(workspace, agent))
@@ -170,8 +173,6 @@ def _request(workspace: Workspace, kind: str, text: str) -> Any:
         return os.path.realpath(os.path.join(workspace.path, os.path.expanduser(text)))
     if kind == "exec":
         return remembering.words_of(text) or _quoted(text)
-    if kind == "agents" and rules.is_elsewhere(text):
-        return admitting.named(text)
     if kind == "agents" and rules.is_directory(text):
         return os.path.realpath(os.path.join(workspace.path, text))
     return text

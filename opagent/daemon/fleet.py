@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon import peer
+from opagent.daemon import callers, peer
 from opagent.daemon.params import Params, number, text
 from opagent.daemon.server import Client
 from opagent.errors import DeadlinePassed, HostUnreachable, OpAgentError
@@ -26,13 +26,15 @@ MOST = 1000  # rows of one machine
 _AT_ONCE = 16  # machines that are dialed at the same time
 _NULL = type(None)
 
-# name -> the types that it may have, in a list where it is one; `?`: a row is one without it
+# name -> the types that it may have, in a list where it is one, a table where it is a row; `?`: a row is one without it
 _PROCESS: dict[str, Any] = {
     "conversation": str, "path": str, "workspace": str, "agent": str, "runtime": str, "state": str, "since": str, "queued": int,
     "restarts": int, "sentence": str, "id": str | _NULL, "pid": int | _NULL, "turn": str | _NULL, "?memory": int,
     "?cpu": int | float, "?processes": int, "?uptime": int | float, "?draft": str, "?not_sent": str, "?unknown": int,
     "?stuck": str, "?waiting_for": [str], "?level": str | _NULL, "?ports": [int],
     "?children": [{"pid": int, "parent": int, "command": str}],
+    "?called_by": {"host": str | _NULL, "conversation": str, "turn": str, "call": str},
+    "?calls": [{"call": str, "host": str, "agent": str, "conversation": str, "path": str}],
 }  # fmt: skip
 _APPROVAL: dict[str, Any] = {
     "id": str, "conversation": str, "turn": str | _NULL, "process": str, "kind": str, "subject": str,
@@ -70,7 +72,7 @@ async def processes(host: Host, client: Client, params: Params) -> dict[str, Any
     """
     wanted = {name: True for name in ("all", "ports", "tree") if params.get(name)}
     answers = await _all(host, client, params, "process/list", wanted)
-    found = []
+    found: list[dict[str, Any]] = []
     for answer in answers:
         said = answer.rows
         if answer.why:
@@ -78,7 +80,7 @@ async def processes(host: Host, client: Client, params: Params) -> dict[str, Any
         else:
             await _keep(host, answer)
         more = {"host": answer.machine.name} | ({"stale": answer.seen} if answer.why else {})
-        found += [row | more for row in said]
+        found += callers.linked(host, [row | more for row in said])
     return {"processes": found, "hosts": [answer.as_json() for answer in answers]}
 
 
@@ -156,7 +158,7 @@ def _row(said: Any, form: Mapping[str, Any]) -> dict[str, Any] | None:
     row: dict[str, Any] = {}
     for name, kind in form.items():
         key = name.removeprefix("?")
-        value = said.get(key)
+        value = _row(said.get(key), kind) if isinstance(kind, dict) else said.get(key)
         if _fits(value, kind) and key in said:
             row[key] = _formed(value, kind[0]) if isinstance(kind, list) and isinstance(kind[0], dict) else value
         elif key == name:
@@ -165,6 +167,8 @@ def _row(said: Any, form: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(kind, dict):
+        return value is not None
     if not isinstance(kind, list):
         return isinstance(value, kind) and not isinstance(value, bool)
     return isinstance(value, list) and (isinstance(kind[0], dict) or all(_fits(each, kind[0]) for each in value))

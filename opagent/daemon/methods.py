@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opagent import control, paths
 from opagent.binding import making
 from opagent.daemon import (
+    admitting,
     answering,
     arriving,
     attended,
@@ -117,7 +118,8 @@ async def binding_explain(host: Host, client: Client, params: Params) -> Result:
 async def binding_decide(host: Host, client: Client, params: Params) -> Result:
     workspace = await _resolved(host, params)
     asked = text(params, "kind"), text(params, "request")
-    return await asyncio.to_thread(explain.decided, workspace, maybe(params, "agent"), *asked)
+    spelled = admitting.spelled(host.database, asked[1]) if asked[0] == "agents" else ()
+    return await asyncio.to_thread(explain.decided, workspace, maybe(params, "agent"), *asked, spelled)
 
 
 async def binding_create(host: Host, client: Client, params: Params) -> Result:

@@ -167,7 +167,12 @@ def raised(db: Any, journal: Journal, about: Approval | None, limit: Limit, more
 
 
 async def put(c: Conversation, turn: Turn, pause: Pause) -> tuple[str, str]:
-    """Ask, unless the same is asked already. What is said of the turn's end, and the command that answers."""
+    """Ask, unless the same is asked already. What is said of the turn's end, and the command that answers.
+
+    About a limit of a caller on another machine nobody is asked here: it is told, and asks there.
+    """
+    if isinstance(pause, OverBudget) and pause.limit.scope.per is Per.CALL:
+        return pause.sentence, ""
     asked = c.shared.approvals.posed(pause.key)
     if asked is None:
         rule = "loop detection" if isinstance(pause, Circle) else _origin(pause)

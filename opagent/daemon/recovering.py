@@ -67,7 +67,7 @@ def _settle(host: Host, db: Any) -> list[ConversationId]:
     found = recovery.recover(db, timestamp())
     effects.tell(host.journal, db, lost)
     for turn in found.turns:
-        body = {"state": "interrupted", "message": turn.message, "reason": "daemon", "sentence": "the daemon stopped"}
+        body = {"state": turn.state.value, "message": turn.message, "reason": "daemon", "sentence": "the daemon stopped"}
         host.journal.put(db, turn.conversation, [Draft(Kind.TURN_STATE, turn.id, body)])
     for approval in found.approvals:
         host.journal.put(db, approval.conversation, [voided(approval), *recording.approval_ended(approval)])

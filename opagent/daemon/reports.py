@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opagent import control, files, paths
-from opagent.daemon import confinement
+from opagent.daemon import callers, confinement
 from opagent.document import draft
 from opagent.errors import FileRefused, ProcessNotFound
 from opagent.model import Conversation as Record
@@ -152,6 +152,7 @@ def process(host: Host, found: Conversation) -> dict[str, Any]:
         "queued": len(found.queue),
         "restarts": found.restarts,
         "sentence": found.sentence,
+        **callers.told(host, found.record.id),
     }
     if found.standing.waits:
         body["draft"] = "waiting"

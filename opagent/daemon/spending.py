@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from opagent.store import ledger
 from opagent.store.events import AuditKind, Draft, timestamp
 
 if TYPE_CHECKING:
+    from opagent.daemon.abroad import Abroad
     from opagent.daemon.calltree import Under
     from opagent.daemon.conversation import Conversation
     from opagent.daemon.shared import Shared
@@ -119,6 +121,8 @@ class Accounts:
         self._shared = shared
         self._running: dict[ConversationId, Account] = {}
         self._waiting: dict[ConversationId, Conversation] = {}
+        self.abroad: dict[str, Abroad] = {}  # calls to other machines, by their names in the ledger
+        self.changed = asyncio.Event()  # set, and another one then, when something was given back
 
     def started(self, conversation: ConversationId, account: Account) -> None:
         self._running[conversation] = account
@@ -129,6 +133,8 @@ class Accounts:
         self.wake()
 
     def wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             each.post(inbox.Look())
@@ -142,13 +148,15 @@ class Accounts:
     def wait(self, c: Conversation) -> None:
         self._waiting[c.record.id] = c
 
-    def live(self, keys: Iterable[Key]) -> dict[Key, int]:
-        """What the turns that run have used by now."""
+    def live(self, keys: Iterable[Key], turns: Collection[str] | None = None) -> dict[Key, int]:
+        """What the turns that run, or just these of them, and the calls to other machines have used by now."""
         found: Counter[Key] = Counter()
+        running = [each for each in self._running.values() if not each.settled and (turns is None or each.place.turn in turns)]
         for key in keys:
-            for account in self._running.values():
+            for account in running:
                 if account.covers(key):
                     found[key] += account.now(key[1], self._shared.clock())
+            found[key] += sum(each.now(key) for each in self.abroad.values()) if turns is None else 0
         return dict(found)
 
 
@@ -181,6 +189,8 @@ async def look(c: Conversation) -> Refusal | None:
         if budget.nearly(limit, account.seen[limit.key], used):
             await _notice(c, limit, used)
         account.seen[limit.key] = max(used, account.seen[limit.key])
+        if limit.scope.per is Per.CALL:
+            c.shared.calls.uses(limit.scope.name)
     _grow(c, account)
     return budget.over(account.limits, lines, live)
 

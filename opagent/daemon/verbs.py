@@ -63,7 +63,7 @@ async def _list(asker: Asker, arguments: Mapping[str, Any]) -> Result:
     return {"agents": [*found, *await asyncio.to_thread(_directories, c)]}
 
 
-def _shown(c: Conversation, to: str, about: str, request: str = "") -> dict[str, str]:
+def _shown(c: Conversation, to: str, about: str, request: str | tuple[str, ...] = "") -> dict[str, str]:
     decision = c.workspace.decide(KIND, request or to)
     return {"to": to, "about": about, "effect": decision.effect.word}
 
@@ -84,8 +84,8 @@ def _directories(c: Conversation) -> list[dict[str, str]]:
         said = layer.kinds.get(KIND)
         for pattern in (*said.allow, *said.ask) if said is not None else ():
             if rules.is_elsewhere(pattern) and not set(pattern) & set("*?{"):
-                there = admitting.named(pattern)
-                found[there] = _shown(c, there, "the agent of a directory on another machine")
+                names = admitting.spelled(c.shared.database, pattern)
+                found[names[0]] = _shown(c, names[0], "the agent of a directory on another machine", names)
             if not rules.is_directory(pattern) or pattern.startswith(("!", "/", "~")) or rules.is_elsewhere(pattern):
                 continue
             for place in sorted(Path(layer.base).glob(pattern.rstrip("/")))[:_LISTED]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opagent.errors import NotFound
@@ -26,11 +26,19 @@ _LONG = 300  # characters of a prompt and of an action in one step
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`what` is one word of prompt, called, asked, rule, answered, told, done, void, ended, remembered."""
+    """`what` is one word of prompt, called, asked, rule, answered, told, done, void, ended, remembered.
+
+    `there`: where it goes on, on another machine: `{host or machine, call}`.
+    """
 
     at: str
     what: str
     text: str
+    there: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        said = {"at": self.at, "what": self.what, "text": self.text}
+        return said | ({"there": dict(self.there)} if self.there else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class Why:
     steps: tuple[Step, ...]
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "steps": [asdict(step) for step in self.steps]}
+        return {**asdict(self), "steps": [step.as_json() for step in self.steps]}
 
 
 def told(shared: Shared, word: str, *others: Finder) -> Why:
@@ -99,11 +107,20 @@ def prompt(events: list[Event], shared: Shared) -> Iterator[Step]:
     if queued is not None:
         said = queued.body
         if isinstance(call := said.get("call"), Mapping):
-            caller, turn = ConversationId(str(call["conversation"])), call["turn"]
-            above = [each for each in shared.journal.of_kinds(caller, (Kind.TURN_STATE,)) if each.turn == turn]
-            yield from prompt(above, shared)
-            yield Step(queued.at, "called", f"call {call['id']} by {call['by']} in {caller}, turn {turn}")
+            yield from called(queued.at, call, shared)
         yield Step(queued.at, "prompt", f"by {said.get('author')} via {said.get('via')}: {short(str(said.get('text') or ''))}")
+
+
+def called(at: str, call: Mapping[str, Any], shared: Shared) -> Iterator[Step]:
+    caller, turn = ConversationId(str(call["conversation"])), call["turn"]
+    text = f"call {call['id']} by {call['by']} in {caller}, turn {turn}"
+    if host := call.get("host"):
+        where = f"{text}, on {call.get('machine') or 'another machine'} ({host}); type there: opagent why {call['call']}"
+        yield Step(at, "called", where, {"host": str(host), "call": str(call["call"])})
+        return
+    above = [each for each in shared.journal.of_kinds(caller, (Kind.TURN_STATE,)) if each.turn == turn]
+    yield from prompt(above, shared)
+    yield Step(at, "called", text)
 
 
 def _queued(event: Event) -> bool:

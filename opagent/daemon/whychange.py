@@ -1,4 +1,4 @@
-"""What `opagent why PATH` and `why SEQ` tell: from a change of a file, or any effect, back to the prompt; changes nothing.
+"""What `opagent why PATH`, `why SEQ` and `why CALL` tell: from any effect back to the prompt; changes nothing.
 
 file -> record -> tool call -> approval and rule -> turn -> message and its author. Where nobody knows who made a change, it says
 what could have: the calls of that turn that name the file, its commands, the other conversations that worked there.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from opagent.daemon.why import Step, Why, answered, earlier, prompt, short, turn_ended
+from opagent.daemon.why import Step, Why, answered, called, earlier, prompt, short, turn_ended
 from opagent.errors import NotFound
 from opagent.model import ConversationId, Event, Kind
 from opagent.store import effects as rows
@@ -41,6 +42,12 @@ def change(shared: Shared, word: str) -> Why | None:
     return _why(shared, changed[0], changed[1:])
 
 
+def call(shared: Shared, word: str) -> Why | None:
+    """Of a call between agents: who called, and where the callee's side of it is."""
+    found = shared.database.read(lambda db: rows.call(db, word))
+    return _why(shared, found, ()) if found is not None else None
+
+
 def _why(shared: Shared, effect: Effect, earlier: list[Effect] | tuple[()]) -> Why:
     steps = [*_steps(shared, effect), *_before(effect, earlier)]
     title = f"{effect.kind} {effect.path or effect.call or ''}".strip()
@@ -50,6 +57,8 @@ def _why(shared: Shared, effect: Effect, earlier: list[Effect] | tuple[()]) -> W
 def _steps(shared: Shared, effect: Effect) -> Iterator[Step]:
     events: list[Event] = []
     beside: list[Effect] = []
+    if effect.kind == AuditKind.CALL_START:
+        yield from _from_elsewhere(shared, effect)
     if effect.conversation is not None and effect.turn is not None:
         conversation, turn = ConversationId(effect.conversation), effect.turn
         events = [each for each in shared.journal.of_kinds(conversation, _TOLD) if each.turn == turn]
@@ -61,6 +70,7 @@ def _steps(shared: Shared, effect: Effect) -> Iterator[Step]:
         yield from _recorded(shared, each, events)
     for event in events:
         yield from _call(event, effect)
+        yield from _callee(event, effect)
         yield from turn_ended(event, effect.turn)
     for each in beside if seen else ():
         if each.kind == AuditKind.EXEC_START:
@@ -128,6 +138,29 @@ def _call(event: Event, effect: Effect) -> Iterator[Step]:
     if body.get("id") == effect.call or (name and json.dumps(name)[1:-1] in json.dumps(dict(body))):
         said = ", ".join(str(body[key]) for key in ("title", "kind", "status") if body.get(key))
         yield Step(event.at, "call", f"the agent's tool call {body.get('id')}: {short(said)}")
+
+
+def _callee(event: Event, effect: Effect) -> Iterator[Step]:
+    """Of the call that this one is: the callee's side, once it is known."""
+    said = event.body.get("call")
+    if event.kind is not Kind.TOOL_CALL or not isinstance(said, Mapping) or said.get("id") != effect.call:
+        return
+    conversation, machine, there = (str(said.get(key) or "") for key in ("conversation", "machine", "there"))
+    if conversation and not machine:
+        yield Step(event.at, "callee", f"{said.get('agent')} in {conversation}, {said.get('file')}")
+    elif conversation and event.body.get("status") == "in_progress":
+        where = f"{conversation}, turn {said.get('turn')}, in {said.get('place')}"
+        hint = f"opagent why --host {machine} {there}" if re.fullmatch(r"\w+", there) else "nothing more is known"
+        yield Step(event.at, "callee", f"{said.get('agent')}: {where}; {hint}", {"machine": machine, "call": there})
+
+
+def _from_elsewhere(shared: Shared, effect: Effect) -> Iterator[Step]:
+    """Of a call that came from another machine: who called there."""
+    record = _record(shared, effect.seq)
+    said = (record.get("obj") or {}).get("from") or {}
+    if said.get("host"):
+        by = {"id": effect.call, "by": effect.agent, **said}
+        yield from called(record["at"], by, shared)
 
 
 def _before(effect: Effect, others: list[Effect] | tuple[()]) -> Iterator[Step]:

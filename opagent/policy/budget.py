@@ -31,6 +31,7 @@ class Per(enum.StrEnum):
     CONVERSATION = "conversation"
     DAY = "day"  # of a workspace, by UTC
     TOTAL = "total"  # of a workspace
+    CALL = "call"  # what an agent of another machine called for: what it left of its limits; nobody's own
 
 
 BEGINNING = frozenset({Metric.TURNS, Metric.MESSAGES})  # counted when a turn begins, exactly one; they stop no turn that runs
@@ -56,8 +57,8 @@ class Place:
 
     def scope(self, per: Per) -> Scope:
         match per:
-            case Per.TURN:
-                return Scope(per, self.turn)
+            case Per.TURN | Per.CALL:
+                return Scope(Per.TURN, self.turn)
             case Per.CONVERSATION:
                 return Scope(per, self.conversation)
             case Per.DAY:
@@ -212,6 +213,9 @@ def number(metric: Metric, amount: int) -> str:
 
 
 def window(scope: Scope) -> str:
-    return {Per.TURN: "in this turn", Per.CONVERSATION: "in this conversation", Per.DAY: f"on {scope.window} (UTC)"}.get(
-        scope.per, "in this directory"
-    )
+    return {
+        Per.TURN: "in this turn",
+        Per.CONVERSATION: "in this conversation",
+        Per.CALL: "for this call",
+        Per.DAY: f"on {scope.window} (UTC)",
+    }.get(scope.per, "in this directory")

@@ -77,7 +77,7 @@ def matches(kind: str, pattern: Any, request: Any, base: str, fold: bool = False
     if kind == "network":
         return _host(pattern, request)
     if kind == "agents":
-        return _agent(pattern, request, base)
+        return any(_agent(pattern, each, base) for each in ([request] if isinstance(request, str) else request))
     if kind == "mcp":
         return glob(pattern, False).fullmatch(request) is not None
     return bool(pattern == request)

@@ -92,6 +92,12 @@ def at(connection: sqlite3.Connection, seq: int) -> Effect:
     return _effects([row])[0]
 
 
+def call(connection: sqlite3.Connection, ident: str) -> Effect | None:
+    """The record of a call between agents, by its id; also of one that was refused."""
+    found = _effects(connection.execute(_SELECT + "where kind = 'call.start' and call = ? order by id limit 1", (ident,)))
+    return found[0] if found else None
+
+
 def records_of(connection: sqlite3.Connection, conversation: str, before: str) -> list[int]:
     """The numbers of all records of a conversation's effects that began before a moment."""
     query = "select seq, ended from effect where conversation = ? and at < ?"

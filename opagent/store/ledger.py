@@ -16,6 +16,7 @@ from opagent.policy.budget import BEGINNING, Key, Line, Metric, Per, Place, Scop
 _PAST = 20  # turns that say what the next one may take
 _WHERE = "per = ? and name = ? and window = ? and metric = ?"
 NAMES = ("input", "output", "cost")
+CALL = "call/"  # begins the name under which a call to another machine reserves, like a turn
 _OWN = (Per.CONVERSATION, Per.DAY, Per.TOTAL)
 
 
@@ -88,9 +89,15 @@ def end(connection: sqlite3.Connection, place: Place, used_: Used, at: str) -> N
     values = (at, *amounts, used_.currency, used_.estimated, used_.doubts, *facts, place.turn)
     if not connection.execute(query, values).rowcount:
         return
-    scopes = {*(place.scope(per) for per in _OWN), *(scope for scope, _ in used_.keys)}
-    keys = {(scope, metric): amount for scope in scopes for metric, amount in used_.counted.items()}
-    _settle(connection, place.turn, keys)
+    own = {place.scope(per) for per in _OWN}
+    scopes = {*own, *(scope for scope, _ in used_.keys)}
+    keys = {
+        (scope, metric): amount
+        for scope in scopes
+        for metric, amount in used_.counted.items()
+        if scope in own or metric is not Metric.WALL or (scope, metric) in used_.keys  # a caller's clock runs by itself
+    }
+    settled(connection, place.turn, keys)
     for source, said in (("reported", used_.reported), ("metered", used_.metered)):
         for metric, amount in _by_metric(said).items():
             for scope in scopes:
@@ -98,16 +105,16 @@ def end(connection: sqlite3.Connection, place: Place, used_: Used, at: str) -> N
 
 
 def recover(connection: sqlite3.Connection, at: str) -> list[str]:
-    """Turns that ran when the daemon died: what they had reserved counts as used. Gives them."""
+    """Turns that ran when the daemon died, and calls elsewhere: what they had reserved counts as used. Gives the turns."""
+    for (call,) in connection.execute("select distinct turn from reservation where turn glob ?", (f"{CALL}*",)).fetchall():
+        settled(connection, call, dict(_reserved(connection, call)))
     rows = connection.execute("select turn, conversation, workspace, day from spent where ended is null").fetchall()
     for turn, conversation, workspace, day in rows:
         held: dict[Metric, int] = dict.fromkeys(BEGINNING, 1)
         keys = []
-        for per, name, window, metric, amount in connection.execute(
-            "select per, name, window, metric, amount from reservation where turn = ?", (turn,)
-        ).fetchall():
-            held[Metric(metric)] = max(held.get(Metric(metric), 0), amount)
-            keys.append((Scope(Per(per), name, window), Metric(metric)))
+        for key, amount in _reserved(connection, turn):
+            held[key[1]] = max(held.get(key[1], 0), amount)
+            keys.append(key)
         estimated = ",".join(sorted(metric.value for metric in held.keys() - BEGINNING))
         left = Used(held, estimated=estimated, doubts="the daemon ended", keys=tuple(keys))
         end(connection, Place(turn, conversation, workspace, day), left, at)
@@ -209,7 +216,13 @@ def _row(key: Key) -> tuple[str, str, str, str]:
     return scope.per.value, scope.name, scope.window, metric.value
 
 
-def _settle(connection: sqlite3.Connection, turn: str, amounts: Mapping[Key, int]) -> None:
+def _reserved(connection: sqlite3.Connection, turn: str) -> list[tuple[Key, int]]:
+    rows = connection.execute("select per, name, window, metric, amount from reservation where turn = ?", (turn,)).fetchall()
+    return [((Scope(Per(per), name, window), Metric(metric)), amount) for per, name, window, metric, amount in rows]
+
+
+def settled(connection: sqlite3.Connection, turn: str, amounts: Mapping[Key, int]) -> None:
+    """What it used is added, what it reserved is free."""
     before = lines(connection, amounts)
     for key, line in settle(before, turn, amounts).items():
         _add(connection, key, "counted", line.used - before[key].used)

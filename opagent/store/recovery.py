@@ -10,6 +10,7 @@ from opagent.store import approvals, ledger, processes, turns
 from opagent.store.chain import AuditKind
 from opagent.store.processes import ProcessRecord
 
+AGENT = "agent:"  # begins the author of a turn that an agent called for
 _LOOKED_BACK = 20_000  # rows of the journal
 
 
@@ -25,13 +26,16 @@ class Recovered:
 def recover(connection: sqlite3.Connection, at: str, reason: str = "the daemon ended") -> Recovered:
     """Running and waiting turns -> interrupted, pending approvals -> void, live processes -> stopped. Queued turns stay queued.
 
+    But for those that an agent called for: its own turn has ended, nobody waits for them any more. They are cancelled.
     Void is also an answer that a person gave and of which the journal does not say that the agent has it (K11, K12).
     Twice gives the same as once. Security.md, "Supervision": an interrupted turn is never sent again by itself.
     """
     stopped = []
     for turn in turns.unfinished(connection):
-        if turn.state is not TurnState.QUEUED:
-            stopped.append(replace(turn, state=TurnState.INTERRUPTED, ended_at=at, reason=reason))
+        queued = turn.state is TurnState.QUEUED
+        if not queued or turn.author.startswith(AGENT):
+            state = TurnState.CANCELLED if queued else TurnState.INTERRUPTED
+            stopped.append(replace(turn, state=state, ended_at=at, reason=reason))
             turns.update(connection, stopped[-1])
     ledger.recover(connection, at)
     lost = [each for turn in stopped for each in approvals.undelivered(connection, turn)]

@@ -6,6 +6,7 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from opagent import paths
@@ -28,13 +29,16 @@ def some_prompt(chance: random.Random, tag: str) -> str:
     return f"{directive}word {tag}{number} and some more of it"
 
 
+Prompt = Callable[[random.Random, str], str]
+
+
 class Worker(threading.Thread):
     """One conversation, one client. `failure` is what it could not get over."""
 
-    def __init__(self, place: Place, seed: int, forgiving: bool = False) -> None:
+    def __init__(self, place: Place, seed: int, forgiving: bool = False, prompt: Prompt = some_prompt) -> None:
         super().__init__(name=f"worker-{seed}", daemon=True)
         self.place, self.chance = place, random.Random(seed)
-        self.tag = f"w{seed}x"
+        self.tag, self.prompt = f"w{seed}x", prompt
         self.conversation = place.create("oracle", title=self.tag)
         self.forgiving = forgiving  # restarts its agent when that was given up
         self.ended: list[dict[str, Any]] = []
@@ -65,7 +69,7 @@ class Worker(threading.Thread):
             raise AssertionError("\n".join([f"{self.name}: {self.failure!r}", *said])) from self.failure
 
     def _one(self, client: Client) -> None:
-        text = some_prompt(self.chance, self.tag)
+        text = self.prompt(self.chance, self.tag)
         params = {"conversation": self.conversation["id"], "text": text, "request": f"{self.tag}{next(_numbers)}"}
         turn = client.request("turn/start", params)["turn"]
         self.place.checker.acknowledge(turn)

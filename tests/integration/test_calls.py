@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -64,6 +65,17 @@ def test_an_agent_calls_another_and_both_files_lead_to_the_other(talk: Talk) -> 
     callee = (path.with_suffix("") / "helper-1.md").read_text()
     assert f'parent: "../{path.name}#{caller["turn"]["id"]}"' in callee
     assert "agent:writer" in callee and "via=call" in callee and "hello there" in callee
+
+
+def test_links_of_the_callee_lead_to_the_file_from_both_conversations(talk: Talk) -> None:
+    bind(talk, BINDING.replace("helper: {runtime: echo}", "helper: {runtime: librarian}"))
+    (talk.directory / "intro.md").write_text("# Intro\n\nThe lighthouse keeper.\n")
+    caller, _ = said(talk, "/call helper /find lighthouse")
+    path = Path(caller["path"])
+    talk.file(caller, "intro.md#L3")
+    for file in (path, path.with_suffix("") / "helper-1.md"):
+        (link,) = set(re.findall(r"\]\(([^)]*intro\.md)#L3\)", file.read_text()))
+        assert (file.parent / link).resolve() == talk.directory / "intro.md"
 
 
 def test_the_callee_goes_on_in_the_same_conversation_when_it_is_named(talk: Talk) -> None:
@@ -143,6 +155,17 @@ def test_cancelling_the_caller_cancels_all_that_it_called(talk: Talk) -> None:
     assert talk.ended(caller, turn["id"])["state"] == "cancelled"
     until(lambda: not [row for row in _processes(talk) if row["agent"] != "writer"])
     assert sorted(row["obj"]["outcome"] for row in rows(talk, "call.end")) == ["cancelled", "cancelled"]
+
+
+def test_ps_names_the_caller_until_its_turn_is_over(talk: Talk) -> None:
+    bind(talk)
+    caller = talk.create("writer")
+    turn = talk.start(caller, "/call helper hello\n/call helper /wait")
+    rows_ = until(lambda: len(found := [row for row in _processes(talk) if "called_by" in row]) == 2 and found)
+    assert {(row["called_by"]["conversation"], row["called_by"]["turn"]) for row in rows_} == {(caller["id"], turn["id"])}
+    talk.client.request("turn/cancel", {"conversation": caller["id"]})
+    talk.ended(caller, turn["id"])
+    until(lambda: not [row for row in _processes(talk) if "called_by" in row])
 
 
 def test_a_call_ends_with_the_turn_that_sent_it(talk: Talk) -> None:

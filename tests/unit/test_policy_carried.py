@@ -11,6 +11,7 @@ from opagent.daemon import admitting
 from opagent.errors import Usage
 from opagent.model import Capabilities, Effect, Layer, RuleList
 from opagent.policy import carried, decide, rules
+from opagent.target import parse
 
 CALLER = Capabilities(
     chain=(
@@ -73,6 +74,9 @@ def test_what_is_no_rules_is_refused(said: object) -> None:
         ("ssh://gpu1/srv/docs", "gpu1:/srv/docs", True),
         ("ssh://gpu1/~/docs", "gpu1:docs", True),
         ("gpu1:docs", "gpu1:docs", True),
+        ("gpu1:docs", ("gpu1:/home/me/docs", "gpu1:docs"), True),
+        ("gpu1:/home/me/*", ("gpu1:/home/me/docs", "gpu1:docs"), True),
+        ("gpu1:srv", ("gpu1:/home/me/docs", "gpu1:docs"), False),
         ("gpu1:/srv/*", "gpu1:/srv/docs", True),
         ("gpu1:/**", "gpu1:/srv/docs/a", True),
         ("gpu*:/**", "gpu2:/srv", True),
@@ -87,16 +91,27 @@ def test_what_is_no_rules_is_refused(said: object) -> None:
         ("gpu1:*", "helper", False),
     ],
 )
-def test_rules_about_another_machine(pattern: str, request_: str, matched: bool) -> None:
+def test_rules_about_another_machine(pattern: str, request_: str | tuple[str, ...], matched: bool) -> None:
     assert rules.matches("agents", pattern, request_, "/home/me") is matched
 
 
+def spelled(word: str, home: str = "") -> tuple[str, ...]:
+    found = parse(word)
+    assert found is not None
+    return admitting.spellings(found, home)
+
+
 def test_a_directory_there_has_one_name() -> None:
-    assert {admitting.named(word) for word in ("gpu1:/srv/docs", "ssh://gpu1/srv/docs", "gpu1:/srv/x/../docs/")} == {
-        "gpu1:/srv/docs"
-    }
-    assert admitting.named("gpu1:~/docs") == admitting.named("ssh://gpu1/~/docs") == "gpu1:docs"
-    assert admitting.named("gpu1:") == admitting.named("gpu1:~") == "gpu1:"
+    words = ("gpu1:/srv/docs", "ssh://gpu1/srv/docs", "gpu1:/srv/x/../docs/", "gpu1://srv/docs")
+    assert {spelled(word, home) for word in words for home in ("", "/home/me")} == {("gpu1:/srv/docs",)}
+    assert spelled("gpu1:~/docs") == spelled("ssh://gpu1/~/docs") == ("gpu1:docs",)
+    assert spelled("gpu1:") == spelled("gpu1:~") == ("gpu1:",)
     for word in ("gpu1:../bob", "gpu1:.."):
         with pytest.raises(Usage, match="names no directory"):
-            admitting.named(word)
+            spelled(word, "/home/me")
+
+
+@pytest.mark.parametrize("word", ["gpu1:docs", "gpu1:~/docs", "gpu1:/home/me/docs", "gpu1:/home//me/x/../docs/"])
+def test_below_a_home_that_is_known_there_are_two_words_for_one_directory(word: str) -> None:
+    assert spelled(word, "/home/me") == ("gpu1:/home/me/docs", "gpu1:docs")
+    assert spelled("gpu1:", "/home/me") == ("gpu1:/home/me", "gpu1:")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opagent.policy.budget import Metric, Per, Place
+from opagent.policy.budget import Metric, Per, Place, Scope
 from opagent.store import ledger, migrations
 from opagent.store.ledger import Begun, Used
 
@@ -72,6 +72,22 @@ def test_what_a_dead_daemon_left_is_counted_as_reserved(db: sqlite3.Connection) 
     assert ledger.past(db, "/w", "writer")[Metric.TOKENS] == [], "an estimate says nothing about the next turn"
     (row,) = ledger.usage(db, "model")
     assert (row["name"], row["turns"], row["tokens"], row["estimated"], row["doubtful"]) == ("m1", 1, 100, 1, 1)
+
+
+def test_a_call_elsewhere_that_a_dead_daemon_left_counts_as_used(db: sqlite3.Connection) -> None:
+    ledger.begin(db, BEGUN)
+    ledger.hold(db, f"{ledger.CALL}k1", DAY, 30)
+    assert line(db) == (0, 130)
+    ledger.recover(db, AT)
+    assert line(db) == (130, 0)
+
+
+def test_the_clock_of_one_that_was_called_is_not_its_callers(db: sqlite3.Connection) -> None:
+    above = Scope(Per.CONVERSATION, "caller")
+    ledger.begin(db, BEGUN)
+    ledger.end(db, PLACE, used(40, keys=((above, Metric.TOKENS),)), AT)
+    found = ledger.lines(db, [(above, Metric.TOKENS), (above, Metric.WALL), (above, Metric.TURNS)])
+    assert [each.used for each in found.values()] == [40, 0, 1] and line(db, metric=Metric.WALL) == (1500, 0)
 
 
 def test_what_the_proxy_reads_late_adds_what_it_makes_more(db: sqlite3.Connection) -> None:

@@ -321,6 +321,14 @@ def test_recovery_brings_everything_to_rest_and_twice_is_once(db: sqlite3.Connec
     assert recovery.recover(db, "t10") == recovery.Recovered((), (), ())
 
 
+def test_a_queued_turn_of_an_agent_that_called_is_not_begun_any_more(db: sqlite3.Connection) -> None:
+    turns.queue(db, turn("a0001", author="agent:writer", state=TurnState.QUEUED))
+    turns.queue(db, turn("a0002", author="human:7", state=TurnState.QUEUED))
+    (ended,) = recovery.recover(db, "t9").turns
+    assert (ended.id, ended.state) == ("a0001", TurnState.CANCELLED)
+    assert [each.id for each in turns.unfinished(db)] == ["a0002"]
+
+
 def test_an_answer_that_the_agent_did_not_get_is_void_and_says_whose_it_was(db: sqlite3.Connection) -> None:
     """K11: committed, not sent. K12: the log says that it was sent."""
     turns.queue(db, turn("a0001", state=TurnState.RUNNING))

@@ -172,7 +172,9 @@ def scope_of(params: Message) -> Scope:
     where = ours.get("conversations", "conversations")
     if not isinstance(where, str):
         raise Refused(wire.INVALID_PARAMS, "conversations is not a path")
-    return Scope(root, rules, beneath(root, where))
+    file = ours.get("conversation")
+    base = os.path.dirname(file) if isinstance(file, str) else where
+    return Scope(root, rules, beneath(root, where), beneath(root, base))
 
 
 def beneath(root: str, path: str) -> str:

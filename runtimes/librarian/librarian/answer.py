@@ -34,7 +34,7 @@ def answer(turn: Turn, library: Library, prompt: Prompt) -> None:
         return
     turn.say(caution(found, hits))
     for hit in hits:
-        turn.say(render(quote_of(hit), turn.scope.conversations) + "\n")
+        turn.say(render(quote_of(hit), turn.scope.base) + "\n")
     shown = "The best one" if len(hits) == 1 else f"The best {len(hits)}"
     others = f" of {passages(len(found.hits))} that match" if len(found.hits) > len(hits) else ""
     if len(found.hits) == 1:

@@ -44,7 +44,7 @@ def contents(turn: Turn, library: Library, argument: str) -> None:
     depth = next((level for level in range(6, 0, -1) if _size(found, level) <= SHOWN), 0)
     lines: list[str] = []
     for page in found[:SHOWN]:
-        lines += _page(page, depth, turn.scope.conversations)
+        lines += _page(page, depth, turn.scope.base)
     notes = []
     if len(found) > SHOWN:
         notes.append(f"the first {SHOWN} of {files(len(found))}")

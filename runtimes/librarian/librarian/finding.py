@@ -40,7 +40,7 @@ def find(turn: Turn, library: Library, argument: str) -> None:
     head = caution_missing(found)
     if not together and len(question.terms) > 1:
         head += "No passage holds all of these words; these lines hold one of them.\n\n"
-    out = [f"- {link(path, line, turn.scope.conversations)} {code(text)}" for path, line, text in rows[:SHOWN]]
+    out = [f"- {link(path, line, turn.scope.base)} {code(text)}" for path, line, text in rows[:SHOWN]]
     places = len({path for path, _, _ in rows})
     more = f"; the first {SHOWN} are shown" if len(rows) > SHOWN else ""
     number = "1 line" if len(rows) == 1 else f"{len(rows):,} lines"

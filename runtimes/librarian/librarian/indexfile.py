@@ -28,7 +28,7 @@ def write_index(turn: Turn, library: Library, argument: str) -> None:
         before = _before(root, path)
         after = _after(before, block(pages(library, ""), path))
         if before is not None and after == before:
-            turn.say(f"{link(path, None, turn.scope.conversations)} is up to date; nothing was written.\n")
+            turn.say(f"{link(path, None, turn.scope.base)} is up to date; nothing was written.\n")
             return
         _ask_and_write(turn, root, path, before, after)
     except NotPossible as error:
@@ -114,7 +114,7 @@ def _markers(text: str) -> tuple[int, int] | None:
 
 
 def _ask_and_write(turn: Turn, root: int, path: str, before: bytes | None, after: bytes) -> None:
-    name = link(path, None, turn.scope.conversations)
+    name = link(path, None, turn.scope.base)
     difference = {
         "type": "diff",
         "path": os.path.join(turn.scope.root, path),

@@ -124,7 +124,7 @@ def check_links(turn: Turn, library: Library, argument: str) -> None:
         os.close(root)
     locations = [turn.location(one.path, one.line) for one in broken[:SHOWN]]
     tool.done(f"Check the links of {len(paths):,} files: {len(broken)} broken", locations=locations)
-    turn.say(report(broken, checker, len(paths), turn.scope.conversations))
+    turn.say(report(broken, checker, len(paths), turn.scope.base))
 
 
 def report(broken: list[Broken], checker: Checker, number: int, base: str) -> str:

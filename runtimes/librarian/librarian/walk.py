@@ -29,11 +29,15 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What may be looked at: the workspace, its rules, and the directory of conversations that is left out."""
+    """What may be looked at: the workspace, its rules, and the directory of conversations that is left out.
+
+    `base`: the directory of this conversation's file, which may be deeper; links in answers are relative to it.
+    """
 
     root: str
     rules: ReadRules
     conversations: str
+    base: str = "conversations"
 
     def hides(self, path: str) -> bool:
         """Whether a path is out of sight whatever the ignore files say: hidden, a conversation, or denied."""

@@ -87,10 +87,12 @@ class Agent:
             raise Refused(wire.INVALID_PARAMS, "cwd is not the absolute path of a directory")
         root = os.path.realpath(cwd)
         ours: Any = params.get("_meta")
-        ours = ours.get("opagent") if isinstance(ours, dict) else None
-        where = ours.get("conversations") if isinstance(ours, dict) else None
+        ours = ours.get("opagent") if isinstance(ours, dict) else {}
+        ours = ours if isinstance(ours, dict) else {}
+        file, where = ours.get("conversation"), ours.get("conversations")
+        where = os.path.dirname(file) if isinstance(file, str) else where if isinstance(where, str) else "conversations"
         with self._lock:
-            self._sessions[session] = root, inside(root, where if isinstance(where, str) else "conversations") or ""
+            self._sessions[session] = root, inside(root, where) or ""
             if len(self._sessions) > SESSIONS:
                 del self._sessions[next(name for name in self._sessions if name not in self._turns)]
 
