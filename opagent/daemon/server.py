@@ -127,6 +127,11 @@ class Server:
         os.chmod(path, 0o600)
         return server
 
+    @property
+    def asked(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return any(client.open_requests for client in self.clients)
+
     def close(self) -> None:
         """Every connection ends, as if the client had left."""
         for client in self.clients:
