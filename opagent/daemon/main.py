@@ -92,10 +92,9 @@ async def serve(ready_fd: int | None, doorway: Doorway) -> None:
 async def _rest(server: Server) -> None:
     """Soon, too, because our files may be replaced by an upgrade while we run."""
     for name in _LATER:
-        end = asyncio.get_running_loop().time() + _QUIET_WITHIN
         await asyncio.sleep(_QUIET)
-        while server.asked and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(_QUIET)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.quiet.wait(), _QUIET_WITHIN)
         importlib.import_module(name)
 
 
