@@ -7,6 +7,7 @@ import errno
 import os
 
 MODULES = {"gz": "zlib", "xz": "lzma"}
+LAST = "__main__.py"  # in the archive behind what a start needs
 NAME = 256  # bytes, as long as a name in the archive can be
 FILES_LIMIT = 64 * 1024 * 1024  # bytes, unpacked
 
@@ -103,8 +104,8 @@ def remove(path):
 class Place(object):
     """The directory of a package, under a temporary name until it is complete. What fails is kept, and raised by `settle`.
 
-    While the files arrive, this process and a second one compile them: their names stand in a pipe, and either takes the next.
-    What is not made by then, each import makes.
+    While the files arrive, this process and a second one compile what a start needs: the names stand in a pipe, and either takes
+    the next. What is not made by then, each import makes.
     """
 
     def __init__(self, base, digest, nonce):
@@ -114,10 +115,12 @@ class Place(object):
         self.final = os.path.join(self.above, digest)
         self.failed = None  # type: OSError | None
         self.waiting = self.wanted = self.second = 0  # both ends of the pipe
+        self.asks = False
 
     def begin(self):
         # type: () -> None
         """From now on, what is put there is compiled."""
+        self.asks = True
         self.waiting, self.wanted = os.pipe()
         os.set_blocking(self.waiting, False)
         os.set_blocking(self.wanted, False)
@@ -139,7 +142,7 @@ class Place(object):
         try:
             for name, data in files if self.failed is None else []:
                 write(os.path.join(self.temporary, name), data)
-                if self.wanted and name.endswith(".py"):
+                if self.asks and name.endswith(".py"):
                     self.ask(name)
         except OSError as error:
             self.failed = error
@@ -148,7 +151,8 @@ class Place(object):
         # type: (str) -> None
         try:
             os.write(self.wanted, name.encode().ljust(NAME, b"\0"))
-        except BlockingIOError:  # the pipe is full: what a start needs came first
+            self.asks = name != LAST
+        except BlockingIOError:  # the pipe is full
             pass
 
     def compiles(self, wait=0):

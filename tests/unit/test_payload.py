@@ -83,18 +83,25 @@ def test_long_names_and_a_size_that_is_too_large(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("form", ["xz", "gz", "tar"])
-def test_bytecode_is_made_while_the_archive_arrives(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = pack({"arriving/__init__.py": b"", "arriving/answer.py": b"NUMBER = 42\n", "arriving/much.txt": b"x" * 2000})
+def test_bytecode_of_a_start_is_made_while_the_archive_arrives(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "STARTS", ("arriving.answer",))
+    sources = {"arriving/__init__.py": b"", "arriving/answer.py": b"NUMBER = 42\n", "arriving/later.py": b""}
+    packed = pack({**sources, "arriving/much.txt": b"x" * 2000})
     target = place.Place(str(tmp_path / "base"), "ab", "nonce")
     comes, data = place.Archive(form), packed.packed([form])[1]
     target.begin()
     for start in range(0, len(data), 100):
         target.put(comes.take(data[start : start + 100]))
-    codes = [util.cache_from_source(os.path.join(target.temporary, name)) for name, _ in comes.files if name.endswith(".py")]
+    first = [name for name, _ in comes.files[:3]]
+    assert first == ["arriving/__init__.py", "arriving/answer.py", place.LAST]
+    codes = [util.cache_from_source(os.path.join(target.temporary, name)) for name in first]
     until(lambda: not target.compiles() and all(map(os.path.exists, codes)))
     target.end()
-    assert len(codes) == 3 and len(comes.whole(packed.digest)) == 4
+    assert len(comes.whole(packed.digest)) == 5
     there = target.settle()
+    assert not os.path.exists(util.cache_from_source(os.path.join(there, "arriving/later.py")))
     assert place.whole(there)
     os.unlink(util.cache_from_source(os.path.join(there, "__main__.py")))
     assert not place.whole(there)
