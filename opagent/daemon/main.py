@@ -34,7 +34,8 @@ IDLE_EXIT = 900.0  # seconds
 SWITCH = 0.0005  # seconds until a thread that waits gets the interpreter: Python waits ten times as long, and each commit twice
 STOP_WITHIN = 40.0
 _CHECK = 5.0
-# slow to import, and wanted by nobody before the first prompt: while the first client hears that we are here
+# slow to import, and wanted by nobody before the first prompt: while nobody waits for an answer, but not much later
+_QUIET, _QUIET_WITHIN = 0.02, 5.0  # seconds
 _LATER = ("markdown_it", "opagent.daemon.toolsession", "opagent.process.httptool")
 _LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -64,7 +65,7 @@ async def serve(ready_fd: int | None, doorway: Doorway) -> None:
                 os.write(ready_fd, b"!")
             os.close(ready_fd)
         log.info("daemon %s ready, pid %d, protocol %d", VERSION, os.getpid(), control.PROTOCOL)
-        host.shared.spawn(_rest(), "the rest of our code")
+        host.shared.spawn(_rest(server), "the rest of our code")
         if paths.code():
             host.shared.spawn(_tidy(), "old code")
         if "SSH_CONNECTION" in os.environ:
@@ -88,11 +89,13 @@ async def serve(ready_fd: int | None, doorway: Doorway) -> None:
     reaper.stop()
 
 
-async def _rest() -> None:
+async def _rest(server: Server) -> None:
     """Soon, too, because our files may be replaced by an upgrade while we run."""
     for name in _LATER:
+        await asyncio.sleep(_QUIET)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.quiet.wait(), _QUIET_WITHIN)
         importlib.import_module(name)
-        await asyncio.sleep(0)
 
 
 async def _tidy() -> None:

@@ -112,6 +112,8 @@ class Server:
         self.clients: set[Client] = set()
         self.tasks: asyncio.TaskGroup | None = None
         self._held: dict[str | None, _Held] = {}
+        self.quiet = asyncio.Event()  # nobody waits for an answer
+        self.quiet.set()
         self.closing = False  # the daemon stops: who follows hears the end of it, who asks is sent away
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -288,6 +290,7 @@ class Server:
             client.send(_failure(message.id, Usage(f"more than {control.OPEN_REQUESTS} open requests")))
             return
         client.open_requests += 1
+        self.quiet.clear()
         assert self.tasks is not None
         self.tasks.create_task(self._answer(client, message), name=f"request-{message.method}")
 
@@ -310,6 +313,8 @@ class Server:
             client.send(_failure(message.id, Bug("the daemon made a mistake", message.method, "opagent daemon status")))
         finally:
             client.open_requests -= 1
+            if not any(each.open_requests for each in self.clients):
+                self.quiet.set()
 
 
 def _failure(ident: jsonrpc.Id, error: OpAgentError) -> bytes:

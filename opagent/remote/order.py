@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-STARTS = ("opagent.landing", "opagent.daemon.main")  # what runs there, and first
+# what runs there, and first; then what `daemon/main.py` imports behind its start
+STARTS = ("opagent.landing", "opagent.daemon.main", "markdown_it", "opagent.daemon.toolsession", "opagent.process.httptool")
 # at the beginning of a line only: what stands in a function or below `if TYPE_CHECKING:` is not needed for a start
 _IMPORT = re.compile(r"^(?:from (\.*)([\w.]*) import (\([^)]*\)|.*)|import (.*))", re.M)
 _COMMENT = re.compile(r"#.*")

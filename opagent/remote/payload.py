@@ -24,7 +24,7 @@ from pathlib import Path
 
 from opagent import files, paths
 from opagent.errors import Bug
-from opagent.remote import order
+from opagent.remote import order, place
 
 PACKAGES = {  # import name -> distribution
     "fastjsonschema": "fastjsonschema",
@@ -99,7 +99,7 @@ def pack(contents: dict[str, bytes]) -> Payload:
     """
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        everything = {**contents, "__main__.py": ENTRY.encode()}
+        everything = {**contents, place.LAST: ENTRY.encode()}
         for name in _ordered(everything):
             data = everything[name]
             member = tarfile.TarInfo(name)
@@ -111,7 +111,7 @@ def pack(contents: dict[str, bytes]) -> Payload:
 
 def _ordered(contents: dict[str, bytes]) -> list[str]:
     first = dict.fromkeys(order.needed(contents))
-    return [*first, *sorted(contents.keys() - first, key=_when)]
+    return [*first, place.LAST, *sorted(contents.keys() - first - {place.LAST}, key=_when)]
 
 
 def _when(name: str) -> tuple[bool, bool, str]:

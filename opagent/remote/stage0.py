@@ -13,7 +13,7 @@ import functools
 import zlib
 from pathlib import Path
 
-from opagent.remote import pythons, stage1
+from opagent.remote import place, pythons, stage1
 
 NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
 PLACES = (
@@ -82,7 +82,13 @@ def encoded(program: str, plain: bool) -> str:
 
 
 def _bare() -> str:
-    tree = ast.parse(Path(stage1.__file__).read_text("utf-8"))
+    """Stage 1 behind what it imports of ours."""
+    return "\n".join(_without_words(Path(str(module.__file__)).read_text("utf-8")) for module in (place, stage1))
+
+
+def _without_words(source: str) -> str:
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == place.__name__)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]

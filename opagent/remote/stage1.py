@@ -1,7 +1,8 @@
 """What runs first on another machine: finds our package there or asks for it, and gives over to `opagent.landing`.
 
-Its text is sent inside the request that starts it (stage0.py), so it is small, and it parses on every Python since 2.7: too old
-a one must be able to say so. Bytes go through `os.read` and `os.write` only: a buffer would swallow what follows.
+Its text, with that of `remote/place.py`, is sent inside the request that starts it (stage0.py), so it is small, and it parses on
+every Python since 2.7: too old a one must be able to say so. Bytes go through `os.read` and `os.write` only: a buffer would
+swallow what follows.
 """
 
 import errno
@@ -9,6 +10,8 @@ import json
 import os
 import sys
 import time
+
+from opagent.remote.place import MODULES, Archive, Place, remove, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +23,6 @@ NEEDED = ("_ctypes", "_sqlite3", "fcntl", "select")  # what a Python may lack an
 HEAD = 32  # bytes in front of the archive: its form and length
 WAITS = 20.0  # seconds for another bootstrap that installs the same
 STALE = 3600.0  # seconds after which what an interrupted install left is removed
-MODULES = {"gz": "zlib", "xz": "lzma"}
-FILES_LIMIT = 64 * 1024 * 1024  # bytes, unpacked
 
 
 def say(nonce, **body):
@@ -56,21 +57,6 @@ def not_private(base):
         if found.st_mode & others and not found.st_mode & sticky:
             return "%s may be written by others" % path
     return ""
-
-
-def whole(place):
-    # type: (str) -> bool
-    """Whether an installation is complete: every file of the list in `.ok` is there with its size."""
-    try:
-        with open(os.path.join(place, ".ok"), "rb") as file:
-            lines = file.read().decode().splitlines()
-        for line in lines:
-            size, name = line.split(" ", 1)
-            if os.stat(os.path.join(place, name)).st_size != int(size):
-                return False
-        return bool(lines)
-    except (OSError, ValueError):
-        return False
 
 
 def installed(digest, why):
@@ -150,95 +136,6 @@ def forms():
     return found
 
 
-class Archive(object):
-    """Takes the archive piece by piece. Nothing of it runs or is written before `whole` has said that it is what was sent."""
-
-    def __init__(self, form):
-        # type: (str) -> None
-        import hashlib
-
-        new = {"xz": "LZMADecompressor", "gz": "decompressobj"}.get(form)
-        self.unfold = getattr(__import__(MODULES[form]), new)().decompress if new else bytes
-        self.sum, self.size, self.rest = hashlib.sha256(), 0, bytearray()
-        self.files, self.code, self.looked = [], [], 0  # type: list[tuple[str, bytes]], list[tuple[str, bytes]], int
-
-    def take(self, piece):
-        # type: (bytes) -> None
-        more = self.unfold(piece)
-        self.sum.update(more)
-        self.size += len(more)
-        if self.size > FILES_LIMIT:
-            raise ValueError("the archive is too large")
-        self.rest.extend(more)
-        while len(self.rest) >= 512 and self.rest[0]:
-            folder, name = (bytes(self.rest[start:end]).rstrip(b"\0").decode() for start, end in ((345, 500), (0, 100)))
-            size = int(bytes(self.rest[124:135]), 8)
-            end = 512 + (size + 511) // 512 * 512
-            if len(self.rest) < end:
-                return
-            self.files.append((folder + "/" + name if folder else name, bytes(self.rest[512 : 512 + size])))
-            del self.rest[:end]
-
-    def compiles(self):
-        # type: () -> bool
-        """The bytecode of the next source, for while the rest is on its way: what is not made by then, each import makes."""
-        import marshal
-        from importlib import util
-
-        while self.looked < len(self.files):
-            name, data = self.files[self.looked]
-            self.looked += 1
-            if name.endswith(".py"):
-                head = util.MAGIC_NUMBER + b"\1\0\0\0" + util.source_hash(data)  # PEP 552: by its hash, not looked at again
-                self.code.append((util.cache_from_source(name), head + marshal.dumps(compile(data, name, "exec", 0, True))))
-                return True
-        return False
-
-    def whole(self, digest):
-        # type: (str) -> list[tuple[str, bytes]]
-        """All files and what bytecode there is. Raises ValueError where it is not what the digest says."""
-        if self.sum.hexdigest() != digest:
-            raise ValueError("what arrived is not what was sent")
-        return self.files + self.code
-
-
-def remove(path):
-    # type: (str) -> None
-    import shutil
-
-    if os.path.isdir(path):
-        shutil.rmtree(path, True)
-    elif os.path.exists(path):
-        os.unlink(path)
-
-
-def unpack(base, digest, nonce, files):
-    # type: (str, str, str, list[tuple[str, bytes]]) -> str
-    """The whole directory under a temporary name, `.ok` last, then the rename. Raises OSError."""
-    above = os.path.join(base, "rt")
-    temporary, final = os.path.join(above, ".tmp-%d-%s" % (os.getpid(), nonce)), os.path.join(above, digest)
-    try:
-        for name, data in files + [(".ok", "".join("%d %s\n" % (len(data), name) for name, data in files).encode())]:
-            path = os.path.join(temporary, name)
-            if not os.path.isdir(os.path.dirname(path)):
-                os.makedirs(os.path.dirname(path), 0o700)
-            with open(path, "wb") as file:
-                file.write(data)
-        for _ in range(3):
-            try:
-                os.rename(temporary, final)
-                return final
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    raise
-            if whole(final):
-                return final
-            os.rename(final, os.path.join(above, ".tmp-old-%d-%s" % (os.getpid(), nonce)))
-        raise OSError(errno.EEXIST, "%s changes all the time" % final)
-    finally:
-        remove(temporary)
-
-
 def forget(base):
     # type: (str) -> None
     """Leave no empty directories where nothing could be put."""
@@ -275,35 +172,54 @@ def takes(base, why):
 
 def install(nonce, digest, why):
     # type: (str, str, list[list[str]]) -> tuple[str, str]
-    """Ask for the package and unpack it into the first base that takes it. Gives its directory and base; ends without one."""
+    """Ask for the package and put it into the first base that takes it. Gives its directory and base; ends without one."""
+    import signal
+
+    before = [(number, signal.signal(number, leave)) for number in (signal.SIGHUP, signal.SIGTERM)]
     lock = files = None
     for base in bases():
         if not takes(base, why):
             continue
-        if files is None:
-            lock = locked(base)
-            place = installed(digest, [])
-            if place is not None:
-                break
-            files = asked(nonce, digest)
+        place = Place(base, digest, nonce)
         try:
-            place = unpack(base, digest, nonce, files), base
-            sweep(base, place[0])
+            if files is None:
+                lock = locked(base)
+                found = installed(digest, [])
+                if found is not None:
+                    break
+                files = asked(nonce, digest, place)
+            else:
+                place.put(files)
+            found = place.settle(), base
+            sweep(base, found[0])
             break
         except (OSError, ValueError) as error:
             why.append([base, getattr(error, "strerror", None) or str(error)])
             forget(base)
+        finally:
+            place.clear()
     else:
         say(nonce, failed="room", bases=why)
         sys.exit(DONE)
     if lock is not None:
         os.close(lock)
-    return place
+    for number, handler in before:
+        signal.signal(number, handler)
+    return found
 
 
-def asked(nonce, digest):
-    # type: (str, str) -> list[tuple[str, bytes]]
-    """The files of the package; ends when what comes is something else."""
+def leave(number, _):
+    # type: (int, object) -> None
+    """At a signal that ends us: nothing is left half-written."""
+    import signal
+
+    signal.signal(number, signal.SIG_IGN)  # who sends it twice gets no more than that
+    sys.exit(DONE)
+
+
+def asked(nonce, digest, place):
+    # type: (str, str, Place) -> list[tuple[str, bytes]]
+    """The files of the package, which are put into the place as they come; ends when what comes is something else."""
     say(nonce, need=digest, forms=forms(), python=sys.executable)
     import select
 
@@ -311,12 +227,14 @@ def asked(nonce, digest):
     left = int(count)
     try:
         comes = Archive(form)
+        place.begin()
         for piece in received(left):
             left -= len(piece)
-            comes.take(piece)
-            while left and not select.select([0], [], [], 0)[0] and comes.compiles():
+            place.put(comes.take(piece))
+            while left and not select.select([0], [], [], 0)[0] and place.compiles():
                 pass
         say(nonce, got=int(count))
+        place.end()
         return comes.whole(digest)
     except Exception as error:  # whatever a decompressor and an archive can raise
         say(nonce, failed="archive", why=str(error))

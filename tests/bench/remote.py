@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import psutil
 
 from opagent.client import Client
+from tests.bench import peers
 from tests.bench.place import PATIENCE, Place
 from tests.bench.rows import Row, Target, compared, interleaved
 from tests.bench.sizes import Sizes
@@ -54,12 +55,14 @@ class _Line:
 
 
 def remote(place: Place, sizes: Sizes) -> Iterator[Row]:
-    """Connecting, attaching, bootstrapping, and commands over a link that is held."""
+    """Connecting, attaching, bootstrapping, and commands over a link that is held; beside what others do for the same."""
+    mitogen = peers.with_mitogen(place.folder)
     for line_to in (_loopback, _far):
         with line_to(place) as line:
             os.environ["OPAGENT_SSH_CONFIG"] = line.server.config
             try:
                 yield from _rows(place, sizes, line)
+                yield from _beside(sizes, line, mitogen)
             finally:
                 place.stop_daemon()
                 _stop_there(line.server)
@@ -110,6 +113,14 @@ def _rows(place: Place, sizes: Sizes, line: _Line) -> Iterator[Row]:
         line.lose(LOSS)
         yield line.row(f"open -m, the link is held, {LOSS:.0%} loss", interleaved(sizes.times, held, peer))
         line.lose(0)
+
+
+def _beside(sizes: Sizes, line: _Line, mitogen: str) -> Iterator[Row]:
+    for name, measure in peers.shapes(line.server, mitogen):
+        if measure is None:
+            yield Row(f"{name}, {line.name}", _SSH, 0, 0, "ms", note="not run: it cannot be installed here")
+        else:
+            yield line.row(name, interleaved(sizes.cold, measure, lambda: _whole(_ssh(line.server))))
 
 
 # ---- lines ---------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`value` and `base` in `unit`; `note` is what a reader should know beside the numbers."""
+    """`value` and `base` in `unit`, both 0 where it was not run; `note` is what a reader should know beside the numbers."""
 
     name: str
     against: str
@@ -48,13 +48,16 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         target = str(self.target) if self.target else None
-        return {**asdict(self), "target": target, "ratio": self.ratio, "met": self.met}
+        return {**asdict(self), "target": target, "ratio": self.ratio if self.base else None, "met": self.met}
+
+    def _said(self, value: float) -> str:
+        return f"{_number(value)} {self.unit}" if self.base else "-"
 
     def cells(self) -> tuple[str, ...]:
         verdict = {None: "", True: "met", False: "NOT MET"}[self.met]
         return (
-            self.name, self.against, f"{_number(self.value)} {self.unit}", f"{_number(self.base)} {self.unit}",
-            f"{self.ratio:.2f} x", str(self.target) if self.target else "-", f"{verdict}  {self.note}".rstrip(),
+            self.name, self.against, self._said(self.value), self._said(self.base),
+            f"{self.ratio:.2f} x" if self.base else "-", str(self.target) if self.target else "-", f"{verdict}  {self.note}".rstrip(),
         )  # fmt: skip
 
 

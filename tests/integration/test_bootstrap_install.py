@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from opagent.errors import HostUnfit, HostUnreachable
+from opagent.remote import place as places
 from opagent.remote import stage0, stage1
 from opagent.remote.bootstrap import Facts, Wanted, bootstrap
 from opagent.remote.payload import Payload
@@ -391,17 +392,26 @@ def test_a_lock_that_is_never_released_is_waited_for_once(there: dict[str, str],
         assert landed(there, small())[1]
 
 
+def _placed(base: str, nonce: str, files: list[tuple[str, bytes]]) -> str:
+    target = places.Place(base, "ab", nonce)
+    try:
+        target.put(files)
+        return target.settle()
+    finally:
+        target.clear()
+
+
 def test_a_race_that_was_lost(tmp_path: Path) -> None:
     (tmp_path / "rt").mkdir()
     files = [("opagent/a.py", b"a = 1\n"), ("b/c/d.py", b"")]
     base = str(tmp_path)
-    first = stage1.unpack(base, "ab", "n1", files)
+    first = _placed(base, "n1", files)
     inode = os.stat(first).st_ino
-    assert stage1.unpack(base, "ab", "n2", files) == first
+    assert _placed(base, "n2", files) == first
     assert os.stat(first).st_ino == inode  # the winner's stays
     Path(first, "opagent/a.py").unlink()
-    assert stage1.unpack(base, "ab", "n3", files) == first
-    assert stage1.whole(first)
+    assert _placed(base, "n3", files) == first
+    assert places.whole(first)
     stage1.sweep(base, first)
     assert os.listdir(tmp_path / "rt") == ["ab"]
 

@@ -38,6 +38,8 @@ NAMES = [
 FAR = [
     "ssh HOST true", "ssh HOST true with ControlMaster", "open -m, nothing of ours there", "link/open, the daemon runs there",
     "link/open, our code is there", "open -m, the link is held", "ps --host, the link is held",
+    "Zed's shape: master, 4 probes, proxy, ping", "Mutagen's shape: nothing there, 5 MB", "Mutagen's shape: the agent is there",
+    "mitogen: connect, first call",
 ]  # fmt: skip
 
 
@@ -89,6 +91,12 @@ def test_a_row_knows_its_verdict(target: Target | None, value: float, base: floa
     row = Row("one", "other", value, base, "ms", target)
     assert row.met is met
     assert ("NOT MET" in table([row])) is (met is False)
+
+
+def test_a_row_says_what_was_not_run() -> None:
+    row = Row("one", "other", 0, 0, "ms", note="not run: it cannot be installed here")
+    assert row.as_json()["ratio"] is None
+    assert table([row]).splitlines()[1].split() == ["one", "other", "-", "-", "-", "-", *row.note.split()]
 
 
 def test_measures_take_turns_and_the_first_round_is_dropped() -> None:

@@ -10,14 +10,17 @@ import subprocess
 import sys
 import tarfile
 import zlib
+from importlib import util
 from pathlib import Path
 
+import psutil
 import pytest
 
 from opagent import paths
-from opagent.remote import order, stage0, stage1
+from opagent.remote import order, place, stage0
 from opagent.remote import payload as module
 from opagent.remote.payload import Payload, pack, payload
+from tests.doubles.patience import until
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +66,8 @@ def test_every_form_is_the_same_archive(made: Payload) -> None:
         _arrived("xz", made.data, 1 << 16).whole("0" * 64)
 
 
-def _arrived(form: str, data: bytes, size: int) -> stage1.Archive:
-    comes = stage1.Archive(form)
+def _arrived(form: str, data: bytes, size: int) -> place.Archive:
+    comes = place.Archive(form)
     for start in range(0, len(data), size):
         comes.take(data[start : start + size])
     return comes
@@ -74,24 +77,69 @@ def test_long_names_and_a_size_that_is_too_large(monkeypatch: pytest.MonkeyPatch
     name = "/".join(["folder"] * 20) + "/file.txt"
     packed = pack({name: b"x"})
     assert (name, b"x") in _arrived("xz", packed.data, 100).whole(packed.digest)
-    monkeypatch.setattr(stage1, "FILES_LIMIT", 1000)
+    monkeypatch.setattr(place, "FILES_LIMIT", 1000)
     with pytest.raises(ValueError, match="too large"):
         _arrived("xz", packed.data, 100)
 
 
 @pytest.mark.parametrize("form", ["xz", "gz", "tar"])
-def test_bytecode_is_made_while_the_archive_arrives(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = pack({"arriving/__init__.py": b"", "arriving/answer.py": b"NUMBER = 42\n", "arriving/much.txt": b"x" * 2000})
-    comes = _arrived(form, packed.packed([form])[1], 100)
-    while comes.compiles():
-        pass
-    files = comes.whole(packed.digest)
-    assert sum(name.endswith(".pyc") for name, _ in files) == 3
-    place = stage1.unpack(str(tmp_path / "base"), "ab", "nonce", files)
-    assert stage1.whole(place)
-    (Path(place) / "arriving/answer.py").write_text("NUMBER = 41\n")
-    monkeypatch.syspath_prepend(place)
+def test_bytecode_of_a_start_is_made_while_the_archive_arrives(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "STARTS", ("arriving.answer",))
+    sources = {"arriving/__init__.py": b"", "arriving/answer.py": b"NUMBER = 42\n", "arriving/later.py": b""}
+    packed = pack({**sources, "arriving/much.txt": b"x" * 2000})
+    target = place.Place(str(tmp_path / "base"), "ab", "nonce")
+    comes, data = place.Archive(form), packed.packed([form])[1]
+    target.begin()
+    for start in range(0, len(data), 100):
+        target.put(comes.take(data[start : start + 100]))
+    first = [name for name, _ in comes.files[:3]]
+    assert first == ["arriving/__init__.py", "arriving/answer.py", place.LAST]
+    codes = [util.cache_from_source(os.path.join(target.temporary, name)) for name in first]
+    until(lambda: not target.compiles() and all(map(os.path.exists, codes)))
+    target.end()
+    assert len(comes.whole(packed.digest)) == 5
+    there = target.settle()
+    assert not os.path.exists(util.cache_from_source(os.path.join(there, "arriving/later.py")))
+    assert place.whole(there)
+    os.unlink(util.cache_from_source(os.path.join(there, "__main__.py")))
+    assert not place.whole(there)
+    (Path(there) / "arriving/answer.py").write_text("NUMBER = 41\n")
+    monkeypatch.syspath_prepend(there)
     assert importlib.import_module("arriving.answer").NUMBER == 42
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_bytecode_that_cannot_be_written_spoils_the_place(stopped: bool, tmp_path: Path) -> None:
+    """By whichever process it was tried; one that is stopped tries nothing."""
+    target = place.Place(str(tmp_path / "base"), "ab", "nonce")
+    target.put([("spoiled/__pycache__", b"a file where a directory has to be")])
+    target.begin()
+    second = psutil.Process(target.second)
+    if stopped:
+        second.suspend()
+    target.put([("broken.py", b"("), ("spoiled/one.py", b"1")])
+    if stopped:
+        assert target.compiles() and not target.compiles()
+        second.resume()
+    else:
+        until(lambda: second.status() == psutil.STATUS_ZOMBIE)
+    target.end()
+    with pytest.raises(OSError, match=r"File exists|could not be written"):
+        target.settle()
+    target.clear()
+    assert not os.path.exists(target.temporary)
+
+
+def test_more_than_fits_into_the_queue_is_written_all_the_same(tmp_path: Path) -> None:
+    target = place.Place(str(tmp_path / "base"), "ab", "nonce")
+    target.begin()
+    target.put([(f"many/m{number}.py", b"") for number in range(1000)])
+    target.end()
+    there = target.settle()
+    assert len([name for name in os.listdir(os.path.join(there, "many")) if name.endswith(".py")]) == 1000
+    assert place.whole(there)
 
 
 def test_it_is_kept_and_made_anew_when_something_changed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +250,7 @@ def test_the_order_is_read_from_import_lines_alone() -> None:
 
 
 def test_the_line_is_short_and_stage_1_has_no_words_too_new() -> None:
-    assert len(stage0.line("0" * 16, "0" * 64)) < 6000
+    assert len(stage0.line("0" * 16, "0" * 64)) < 6500
     text = stage0._bare()
     assert "# " not in text
     assert not [word for word in ("f'", 'f"', ":=", "->", "nonlocal", " from error", "*,") if word in text]
