@@ -127,8 +127,10 @@ class Records:
     def part(self, region: Region) -> None:
         """A region was moved to a part: what a person wrote in it and behind it is there, too."""
         kept = self.parted[region.id] = self.kept.pop(region.id)
-        kept.states.add(digest(region.body))
-        self.shown(lines(region.body + region.tail))
+        if kept.shown != region.body or not kept.states:
+            kept.states.add(digest(region.body))
+        if self.unseen:
+            self.shown(lines(region.body + region.tail))
         theirs = lines(region.tail if region.part is Part.REPLY else region.body)
         self._parting[region.id] = {line_digest(line) for line in theirs if has_text(line)} - kept.lines
         kept.lines |= self._parting[region.id]
