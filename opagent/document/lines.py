@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 _SIZE = 8  # bytes of a digest
 _ALIGNED = 2000  # lines a side; from 200 on `difflib` ignores those that make up over 1 %, so this takes milliseconds
-_BLANK_ENDS = (b" \n", b"\t\n", b"\r\n", b"\v\n", b"\f\n")
 _PLAIN = re.compile(rb"[0-9A-Za-z_]")
 
 
@@ -22,10 +21,7 @@ def _hash(text: bytes) -> bytes:
 
 def _normal(body: bytes) -> bytes:
     """LF, nothing at line ends, no outer blank lines."""
-    body = body.strip()
-    if any(end in body for end in _BLANK_ENDS):  # to look is a tenth of the work
-        body = b"\n".join([line.rstrip() for line in body.split(b"\n")])
-    return body
+    return b"\n".join([line.rstrip() for line in body.strip().split(b"\n")])
 
 
 def digest(body: bytes) -> bytes:
