@@ -51,7 +51,8 @@ def servers(daemon: int) -> list[psutil.Process]:
 
 
 def kill(daemon: int) -> None:
-    assert (processes := servers(daemon)), "no server runs"
+    processes = servers(daemon)
+    assert processes, "no server runs"
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):  # the rest of a box goes with its first
             process.kill()
