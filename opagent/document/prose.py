@@ -54,5 +54,5 @@ class Prose:
             self._settled = [settled] if settled else []
             self._line = [line] if line else []
             last = f"{escape(line)}\n" if line else ""
-            self._shown = f"{settled}{last}{self._blocks.closers(last)}"
+            self._shown = "".join(filter(None, (settled, last, self._blocks.closers(last))))  # of one piece no copy
         return self._shown
