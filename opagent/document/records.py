@@ -39,6 +39,7 @@ class Kept:
     moved: Counter[bytes] = field(default_factory=Counter)  # digests of a person's lines that were taken out of it
     recalled: Counter[bytes] = field(default_factory=Counter)  # those of an earlier daemon, which may have died before the write
     shown: bytes = b""  # the body as last written
+    digested: bytes = b""  # the last one whose digest was put into `states` here
     raw: bytes = b""  # the draft that the message was made of
     reworded: bytes = b""  # what a stale editor made of that since; another one may still have the first
     running: bool = False
@@ -127,7 +128,7 @@ class Records:
     def part(self, region: Region) -> None:
         """A region was moved to a part: what a person wrote in it and behind it is there, too."""
         kept = self.parted[region.id] = self.kept.pop(region.id)
-        if kept.shown != region.body or not kept.states:
+        if kept.digested != region.body:
             kept.states.add(digest(region.body))
         if self.unseen:
             self.shown(lines(region.body + region.tail))
@@ -200,7 +201,7 @@ class Records:
             if left:
                 gone[region.id] = sorted(line.hex() for line in left)
                 kept.lines |= left
-            kept.shown = region.body
+            kept.shown = kept.digested = region.body
         return changed, gone
 
     def restore(self, body: Mapping[str, Any]) -> None:
