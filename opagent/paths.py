@@ -230,6 +230,11 @@ def database_ballast(database: Path) -> Path:
     return database.with_name(f"{database.name}.ballast")
 
 
+def database_copy(database: Path) -> Path:
+    """The copy of yesterday or today, alone in its directory."""
+    return database.parent / "copy" / database.name
+
+
 def database_blobs(database: Path) -> Path:
     """Large bodies of events, by digest."""
     return database.with_name("cas")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opagent import paths
+from opagent.daemon import dailycopy
 from opagent.daemon.params import Params, maybe, number, placed, text, wanted
 from opagent.daemon.server import Client
 from opagent.errors import Conflict, FileRefused, Usage
@@ -110,6 +111,7 @@ async def purge(host: Host, client: Client, params: Params) -> Result:
         return count
 
     count = await host.database.write(change, barrier=True)
+    await asyncio.to_thread(dailycopy.forget, host.database.path)
     return {"conversation": record.id, "path": record.path, "purged": count}
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from opagent import control, paths
 from opagent.daemon import (
     adoption,
+    dailycopy,
     doctor,
     forks,
     inbox,
@@ -137,6 +138,7 @@ class Host:
         await recovering.recover(self)
         self._keepers.append(self.shared.spawn(self._keep_house(), "housekeeping"))
         self._keepers.append(self.shared.spawn(keep_clear(self.shared), "clearing"))
+        self._keepers.append(self.shared.spawn(dailycopy.keep_copy(self.database), "copies"))
         self._keepers.append(self.shared.spawn(self.heads.keep(), "heads"))
         self._keepers.append(self.shared.spawn(self._holding.run(), "limits"))
         self._keepers.append(self.shared.spawn(self.links.doubt_after_sleep(), "links"))

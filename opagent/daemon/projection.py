@@ -96,11 +96,7 @@ class ConversationFile:
         self._replies[turn.id] = Reply(self.subject.tag, edit.title(agent), self.subject.look())
         self._openings[turn.id] = turn
         self.versions.made_again = False
-        await self.write()
-        try:
-            await self.split_off()
-        except (OSError, OpAgentError) as error:
-            log.warning("%s is not split: %s", self.subject.path, error)  # it only grows
+        await self.write(split=True)
 
     async def stands(self, turn: Turn) -> bool:
         """Whether the file shows the turn: a draft that was sent does before it begins."""
@@ -139,8 +135,11 @@ class ConversationFile:
         if self.versions.due or self._ended or (live and not dirty(self.subject.record.path)):
             await self.write()
 
-    async def write(self, sync: bool = False) -> None:
-        """What is not shown yet, now. A problem is kept, told once, and tried again with the next write."""
+    async def write(self, sync: bool = False, split: bool = False) -> None:
+        """What is not shown yet, now. A problem is kept, told once, and tried again with the next write.
+
+        `split`: what is too long for it moves to a part before, so that no old turn is written once more.
+        """
         self._written_at = self.subject.shared.clock()
         try:
             memory = await self.versions.ready()
@@ -148,12 +147,21 @@ class ConversationFile:
             self.versions.shown = max(self.versions.shown, self._seq)
             for turn in list(self._dirty):
                 self._show(memory, turn)
+            if split:
+                await self._shorten()
             await self.versions.bring(memory, sync, wanted=bool(self._replies))
         except (OSError, OpAgentError) as error:
             self.versions.hindered(str(error))
         for turn in self._ended - self._dirty:
             self._replies.pop(turn, None)
         self._ended &= self._dirty
+
+    async def _shorten(self) -> None:
+        try:
+            if self.versions.size > parts.LIMIT and await self.versions.read():  # a save is merged while its turns stand there
+                await self.split_off()
+        except (OSError, OpAgentError) as error:
+            log.warning("%s is not split: %s", self.subject.path, error)  # it only grows
 
     def _open(self, memory: Memory) -> None:
         """Turns that have begun, in the memory."""

@@ -246,7 +246,8 @@ class Versions:
             return
         await self.subject.follow()
         for _ in range(_SAVES_IN_A_ROW):
-            self.behind = memory.content() != self._disk
+            content = memory.content()
+            self.behind = content != self._disk
             if not self.behind:
                 self.problem = ""
                 if self._held:
@@ -256,7 +257,7 @@ class Versions:
             if self._disk is None:
                 await self._make_again(memory, wanted)
                 return
-            content = await self._next(memory, len(self._disk))
+            content = await self._next(memory, content, len(self._disk))
             outcome = await exchange.write_version(self.subject.place(), content, self._disk, sync=sync or bool(self._held))
             if await self._looked(memory, content, outcome):
                 return
@@ -294,9 +295,10 @@ class Versions:
         for other in outcome.found:
             await subject.keep(other)
 
-    async def _next(self, memory: Memory, previous: int | None) -> bytes:
-        """The next version, in the log before it is in the file, once however often it is tried."""
-        content = memory.version(previous)
+    async def _next(self, memory: Memory, content: bytes, previous: int | None) -> bytes:
+        """The next version, in the log before it is in the file, once however often it is tried. `content`: of the memory."""
+        if len(content) == previous:
+            content = memory.version(previous)
         self.size = len(content)
         if not memory.records.wrote(content):
             self._unlogged.append({"what": "version", "seq": self.shown, **memory.written(content)})
@@ -310,7 +312,7 @@ class Versions:
         self.behind = False
         if not wanted or self.made_again:
             return
-        content = await self._next(memory, None)
+        content = await self._next(memory, memory.content(), None)
         self._stamp = await exchange.create(self.subject.place(), content, sync=True)
         self._disk, self.made_again = content, True
         self.subject.tell("made again", "the conversation file was gone; it was made again from the log")

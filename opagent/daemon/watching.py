@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from opagent.daemon import newcomers, whereabouts
 from opagent.daemon.workspace import Workspace
+from opagent.document.parts import whole_of
 from opagent.store import turns as turn_rows
 from opagent.watch.observer import Observer
 
@@ -55,10 +56,13 @@ class Watching:
 
     def _noticed(self, path: str) -> None:
         """Something happened to a file. Called on the loop."""
+        whole = whole_of(path)
         for conversation in self._host.conversations.values():
             if conversation.record.path == path and whereabouts.holds(path, conversation.record):
                 conversation.changed(watched=True)
                 return
+        if any(conversation.record.path == whole for conversation in self._host.conversations.values()):
+            return  # a part, which we have just written ourselves, or one that a person mends: it asks for nothing
         workspace = next((found for folder, found in self._workspaces.items() if path.startswith(folder + "/")), None)
         if workspace is not None and not self._host.shared.closing:
             self._host.shared.spawn(newcomers.arrived(self._host, workspace, path), f"look at {os.path.basename(path)}")

@@ -133,10 +133,10 @@ class Document:
             last, after = replace(last, body=last.body[:cut]), last.body[cut:]
         else:
             last, after = replace(last, tail=b""), last.tail
-        raw = last.raw
-        gap = b"" if not raw else self.eol if raw.endswith(b"\n") else self.eol * 2
+        end = b"".join(piece[-4:] for piece in (last.open, last.body, last.close, last.tail))
+        gap = b"" if not end else self.eol if end.endswith(b"\n") else self.eol * 2
         if last.part is not Part.HEAD and not last.close:
-            gap = b"" if raw.endswith(self.eol * 2) else gap
+            gap = b"" if end.endswith(self.eol * 2) else gap
             return replace(last, body=last.body + gap), after
         field = "tail" if last.close else "body"
         return replace(last, **{field: getattr(last, field) + gap}), after
@@ -181,7 +181,7 @@ class Document:
         place = self._place(reply)
         old = self.regions[place]
         gap = "" if body.endswith("\n\n") else "\n"
-        shown = self._bytes(self._heading(old, self.regions[:place]) + body + (gap if body else ""))
+        shown = self._bytes(f"{self._heading(old, self.regions[:place])}{body}{gap if body else ''}")
         return self.changed(replace(old, body=shown)).ended(reply, end)
 
     def ended(self, reply: str, words: tuple[str, ...]) -> Document:
@@ -237,7 +237,7 @@ class Document:
     def padded(self, previous: int | None) -> Document:
         """Some editors see no change in a file that keeps its size: an end marker is longer then."""
         place = next((index for index in range(len(self.regions) - 1, -1, -1) if self.regions[index].close), -1)
-        if previous is None or place < 0 or len(self.content()) != previous:
+        if previous is None or place < 0 or sum(region.size for region in self.regions) != previous:
             return self
         old = self.regions[place]
         padded = _PAD.search(old.close)

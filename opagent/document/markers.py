@@ -55,11 +55,15 @@ def _percent(character: str) -> str:
 
 def escape(text: str) -> str:
     """One more backslash in all that looks like a marker of any conversation. `unescape(escape(text)) == text`."""
-    return _ESCAPE.sub(r"\1\\\2", text) if "op:" in text else text
+    return _ESCAPE.sub(r"\1\\\2", text) if _may_hold(text) else text
 
 
 def unescape(text: str) -> str:
-    return _UNESCAPE.sub(r"\1\2", text) if "op:" in text else text
+    return _UNESCAPE.sub(r"\1\2", text) if _may_hold(text) else text
+
+
+def _may_hold(text: str) -> bool:
+    return "<" in text and "op:" in text  # one character is looked for ten times as fast
 
 
 def escape_own(text: str, tag: str) -> str:

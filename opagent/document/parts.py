@@ -1,6 +1,6 @@
 """When a file has grown too long: its older turns move to a part, and a table of contents stands for them; writes nothing.
 
-API: `split`, `Split`, `part_of`, `LIMIT`.
+API: `split`, `Split`, `part_of`, `whole_of`, `LIMIT`.
 
 The turns that move are byte-identical in the part. What stays is at most 20 turns and at most half the limit, so that the
 next split is far away. (Design: "Old turns, forks, parts, git".)
@@ -41,6 +41,12 @@ def part_of(summary: Region) -> str:
     """The path of the part that a summary stands for, relative to the file's directory; empty for one that leads elsewhere."""
     path = unquote(summary.value("part"))
     return path if summary.part is Part.SUMMARY and _PART.fullmatch(path) else ""
+
+
+def whole_of(path: str) -> str:
+    """Of the path of a part the path of the file that it was split off from; empty for any other."""
+    stem = path.rpartition("/")[0]
+    return f"{stem}.md" if _PART.fullmatch(path[stem.rfind("/") + 1 :]) else ""
 
 
 def split(content: bytes, name: str, identifier: str, zone: tzinfo = UTC, limit: int = LIMIT) -> Split | None:

@@ -50,10 +50,9 @@ class Prose:
     def markdown(self) -> str:
         """The text with a line end and its closing lines; the text itself is never changed but for the escapes."""
         if self._shown is None:
-            settled, line = "".join(self._settled), escape("".join(self._line))
+            settled, line = "".join(self._settled), "".join(self._line)
             self._settled = [settled] if settled else []
-            self._line = ["".join(self._line)] if self._line else []
-            text = settled + line
-            end = "\n" if line else ""
-            self._shown = text + end + self._blocks.closers(line + end)
+            self._line = [line] if line else []
+            last = f"{escape(line)}\n" if line else ""
+            self._shown = "".join(filter(None, (settled, last, self._blocks.closers(last))))  # of one piece no copy
         return self._shown

@@ -39,6 +39,7 @@ class Kept:
     moved: Counter[bytes] = field(default_factory=Counter)  # digests of a person's lines that were taken out of it
     recalled: Counter[bytes] = field(default_factory=Counter)  # those of an earlier daemon, which may have died before the write
     shown: bytes = b""  # the body as last written
+    digested: bytes = b""  # the last one whose digest was put into `states` here
     raw: bytes = b""  # the draft that the message was made of
     reworded: bytes = b""  # what a stale editor made of that since; another one may still have the first
     running: bool = False
@@ -127,8 +128,10 @@ class Records:
     def part(self, region: Region) -> None:
         """A region was moved to a part: what a person wrote in it and behind it is there, too."""
         kept = self.parted[region.id] = self.kept.pop(region.id)
-        kept.states.add(digest(region.body))
-        self.shown(lines(region.body + region.tail))
+        if kept.digested != region.body:
+            kept.states.add(digest(region.body))
+        if self.unseen:
+            self.shown(lines(region.body + region.tail))
         theirs = lines(region.tail if region.part is Part.REPLY else region.body)
         self._parting[region.id] = {line_digest(line) for line in theirs if has_text(line)} - kept.lines
         kept.lines |= self._parting[region.id]
@@ -198,7 +201,7 @@ class Records:
             if left:
                 gone[region.id] = sorted(line.hex() for line in left)
                 kept.lines |= left
-            kept.shown = region.body
+            kept.shown = kept.digested = region.body
         return changed, gone
 
     def restore(self, body: Mapping[str, Any]) -> None:

@@ -135,6 +135,12 @@ def forget_texts(connection: sqlite3.Connection, conversation: ConversationId, b
     connection.execute(asked, (conversation, before))
 
 
+def purged_since(connection: sqlite3.Connection, seq: int) -> bool:
+    """Whether contents were removed after this row."""
+    query = "select 1 from journal where kind = ? and n is null and seq > ?"
+    return connection.execute(query, (AuditKind.AUDIT_PURGE.value, seq)).fetchone() is not None
+
+
 def was_purged(connection: sqlite3.Connection, conversation: ConversationId) -> bool:
     """Whether a person had contents of this conversation removed."""
     query = "select head from journal where kind = ? and n is null"

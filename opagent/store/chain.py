@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from opagent.errors import Bug
+from opagent.jsonline import encode_text
 from opagent.model import ConversationId, Event, Kind, TurnId
 from opagent.store.blobs import LARGE, Blobs
 
@@ -98,6 +99,8 @@ _careful = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",",
 
 def encode(value: object) -> bytes:
     """Compact JSON as UTF-8. A lone surrogate (an agent may send one) is kept as its escape. Raises Bug for what is no JSON."""
+    if type(value) is dict and len(value) == 1 and type(text := value.get("text")) is str:  # nearly all that streams
+        return b'{"text":%b}' % encode_text(text)
     try:
         return _encoder.encode(value).encode()
     except UnicodeEncodeError:

@@ -7,6 +7,18 @@ import os
 import sqlite3
 from pathlib import Path
 
+from opagent.store import chain
+
+
+def renew(source: sqlite3.Connection, path: Path) -> int:
+    """The same in the place of the last copy, once it is whole; a number of the journal that it holds. One at a time."""
+    for left in path.parent.glob(f"*{path.name}?*"):  # of a daemon that was killed
+        left.unlink()
+    fresh, seq = path.with_name(f"{path.name}.new"), chain.last(source).seq
+    copy(source, fresh)
+    os.replace(fresh, path)
+    return seq
+
 
 def copy(source: sqlite3.Connection, path: Path) -> int:
     """By SQLite's own backup, in one read: its bytes. For a thread. Raises FileExistsError, OSError, sqlite3.Error.

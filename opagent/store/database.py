@@ -21,7 +21,7 @@ from opagent.model import Event
 from opagent.store import opening
 from opagent.store.blobs import Blobs
 from opagent.store.chain import Chain
-from opagent.store.writer import Outcome, Pending, StoreState, Writer
+from opagent.store.writer import Committed, Pending, StoreState, Writer
 
 T = TypeVar("T")
 
@@ -178,17 +178,18 @@ class Database:
             self._writer.give_up(error)
             done = self._writer.commit(batch)
         try:
-            if done.events:
-                for listener in self._listeners:
-                    self._loop.call_soon_threadsafe(listener, done.events)
-            self._loop.call_soon_threadsafe(self._settle, done.outcomes, len(batch), sum(item.size for item in batch))
+            self._loop.call_soon_threadsafe(self._settle, done, len(batch), sum(item.size for item in batch))
         except RuntimeError:
             return  # the loop is closed: what was committed stays, nobody is left to hear of it
 
-    def _settle(self, outcomes: list[Outcome], count: int, size: int) -> None:
+    def _settle(self, done: Committed, count: int, size: int) -> None:
+        """On the loop, which is woken once: first come the listeners, then whoever waits for a future."""
         self._waiting[0] -= count
         self._waiting[1] -= size
-        for future, value, error in outcomes:
+        if done.events:
+            for listener in self._listeners:
+                asyncio.get_running_loop().call_soon(listener, done.events)
+        for future, value, error in done.outcomes:
             if future.done():  # cancelled: whoever asked has gone, the change stays
                 continue
             if error is None:

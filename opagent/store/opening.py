@@ -212,10 +212,12 @@ def _aside(path: Path, why: str) -> StoreFailed:
         source = path.with_name(path.name + suffix)
         if source.exists():
             os.rename(source, kept.with_name(kept.name + suffix))
+    copy = paths.database_copy(path)
+    other = f"; or first, to go on from the last daily copy: cp {copy} {path}" if copy.exists() else ""
     return StoreFailed(
         "the database is damaged",
         f"{why}; it was kept as {kept}. The conversation files are whole; given trust and the log of events are not carried over",
-        "run the command again: it starts with a new database",
+        f"run the command again: it starts with a new database{other}",
     )
 
 

@@ -43,6 +43,7 @@ BESIDE = {
     "database_lock": "Beside the database: held by the one process that uses it.",
     "database_head": "Beside the database: where the journal ended; shows that a database lost its end.",
     "database_ballast": 'Beside the database: bytes given back to a full disk, so that "disk full" can be recorded.',
+    "database_copy": "Beside the database: its [copy](../concepts/record.md#a-copy-every-day) of yesterday or today.",
     "local": "For a state that would lie on NFS, SMB or FUSE (`state-HASH/` below it), and for long socket paths.",
     "machine_socket": "One for each machine that is [linked](../concepts/remote.md); it leads to the daemon there.",
     "agent_sockets": "The sockets of one agent: all of `run` that it sees, as `/run/opagent`.",

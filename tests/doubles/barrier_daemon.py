@@ -21,7 +21,7 @@ from opagent.daemon import main, turns
 from opagent.daemon.agent import Agent
 from opagent.daemon.approvals import Approvals
 from opagent.daemon.conversation import Conversation
-from opagent.daemon.effects import Effects
+from opagent.daemon.effects import Act, Effects
 from opagent.daemon.host import Host
 from opagent.model import Kind
 from opagent.process.supervisor import Process
@@ -68,6 +68,11 @@ def told(kind: Kind) -> Callable[[], None]:
     return lambda: after(Conversation, "append", meant, stop)
 
 
+def writes(act: Act) -> bool:
+    """Whether a file is written for an agent, or a tool called that does."""
+    return act.kind is AuditKind.FS_WRITE or (act.kind is AuditKind.MCP_CALL and WORD in str(act.body))
+
+
 def half_written(temporary: Path, path: Path) -> bool:
     """The new version lies beside the file and is not yet in its place."""
     words = temporary.read_bytes()
@@ -87,8 +92,8 @@ ARMED: dict[str, Callable[[], None]] = {
     "K9": told(Kind.TOOL_CALL),
     "K10": told(Kind.APPROVAL_ASKED),
     "K11": lambda: before(Approvals, "_tell", lambda self, approval: True, stop),
-    "K12a": lambda: after(Effects, "begin", lambda self, act, *_, **__: act.kind is AuditKind.FS_WRITE, stop),
-    "K12b": lambda: before(Effects, "end", lambda self, seq, act, *_, **__: act.kind is AuditKind.FS_WRITE, stop),
+    "K12a": lambda: after(Effects, "begin", lambda self, act, *_, **__: writes(act), stop),
+    "K12b": lambda: before(Effects, "end", lambda self, seq, act, *_, **__: writes(act), stop),
     "K13": lambda: before(turns, "ended", lambda c, number, result: c.current is not None and mortal(c.current.turn), stop),
     "K14": lambda: before(exchange, "swap", half_written, stop),
     "K15": lambda: before(Host, "close", lambda self: True, stop),

@@ -14,7 +14,10 @@ HERE, THERE = (
     "tests/faults/test_matrix.py::test_a_kill_at_a_step",
     "tests/faults/test_matrix_there.py::test_a_kill_at_a_step_there",
 )
-OF_VICTIM = {"agent": HERE, "daemon": HERE, "client": HERE, "proxy": HERE, "remote daemon": THERE, "SSH link": THERE}
+TOOLS = "tests/faults/test_matrix_tools.py::test_a_kill_of_a_tool_server_at_a_step"
+OF_VICTIM = {
+    "agent": HERE, "daemon": HERE, "client": HERE, "proxy": HERE, "remote daemon": THERE, "SSH link": THERE, "MCP server": TOOLS,
+}  # fmt: skip
 
 PROBE = "tests/safety/probes/test_probes.py::test_strict_refuses[{}-{}]"
 USERS = ("root", "user")  # a machine may have the one or both
@@ -49,11 +52,9 @@ def _read() -> tuple[Fault, ...]:
 
 def _of_victim(victim: str) -> Fault:
     """The 17 steps with one victim."""
-    tests = (OF_VICTIM[victim],) if victim in OF_VICTIM else ()
     return Fault(
         f"K {victim}", f"{victim} is killed at each of the {len(matrix.STEPS)} steps of a turn", "a daemon that stops at the step",
-        matrix.EXPECTED[victim], ("I1", "I2", "I3", "I5", "I6", "I10", "I11") if tests else (), tests,
-        not_run="" if tests else matrix.not_run("K0", victim), case=f"-{victim}]",
+        matrix.EXPECTED[victim], ("I1", "I2", "I3", "I5", "I6", "I10", "I11"), (OF_VICTIM[victim],), case=f"-{victim}]",
     )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
     if step not in WARM:
         text = SHORT
     client = place.began("send", conversation["id"], text)
-    answering = _provoked(place, conversation, step)
+    answering = provoked(place, conversation, step)
     barrier_daemon.stands(daemon)
     kill(victim, daemon, client)
     if victim != "daemon":
@@ -129,7 +129,7 @@ def test_a_kill_at_a_step(place: Place, step: str, victim: str) -> None:
     place.settle()
 
 
-def _provoked(place: Place, conversation: dict[str, Any], step: str) -> subprocess.Popen[bytes] | None:
+def provoked(place: Place, conversation: dict[str, Any], step: str) -> subprocess.Popen[bytes] | None:
     """What a person does so that the step comes."""
     if step == "K11":
         approval = until(place.approvals)[0]["id"]

@@ -60,9 +60,9 @@ class Worker(threading.Thread):
         self._stop_asked.set()
         self.join(2 * PATIENCE)
 
-    def finish(self, within: float = PATIENCE) -> None:
+    def finish(self) -> None:
         self._stop_asked.set()
-        self.join(within)
+        self.join(PATIENCE)
         assert not self.is_alive(), f"{self.name} still waits: {self.place.unfinished()}"
         if self.failure is not None:
             said = paths.daemon_log().read_text().splitlines()[-60:]
@@ -73,8 +73,10 @@ class Worker(threading.Thread):
         params = {"conversation": self.conversation["id"], "text": text, "request": f"{self.tag}{next(_numbers)}"}
         turn = client.request("turn/start", params)["turn"]
         self.place.checker.acknowledge(turn)
-        deadline = time.monotonic() + PATIENCE
+        deadline = float("inf")  # where each daemon dies before its agent has started, a turn waits as long as that goes on
         while time.monotonic() < deadline:
+            if self._stop_asked.is_set():
+                deadline = min(deadline, time.monotonic() + PATIENCE)
             event = client.next_event(0.5)
             if event is None:
                 continue

@@ -160,7 +160,11 @@ def test_purge_removes_contents_for_good_and_the_chain_stays_whole(docs: Path) -
     assert run("stop", ident).returncode == 0
     early = run("audit", "purge", ident, "-y", "--before", "1h")
     assert early.stdout.startswith("0 records")
+    copy = paths.database_copy(paths.database())
+    copy.parent.mkdir(mode=0o700)
+    assert run("audit", "backup", str(copy)).returncode == 0  # as the daemon does once a day
     purged = run("audit", "purge", ident, "-y")
+    assert not copy.exists()
     assert purged.returncode == 0 and not purged.stdout.startswith("0 ")
     whole = run("audit", "verify")
     assert whole.returncode == 0 and " 0 without" not in whole.stdout

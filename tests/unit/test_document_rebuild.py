@@ -283,3 +283,20 @@ def test_a_name_that_is_taken_gets_a_number() -> None:
     assert file_name("2026-11-20", "A", lambda name: name.casefold() in there) == "2026-11-20-a-3.md"
     with pytest.raises(ValueError, match="not a day"):
         file_name("../x", "A", lambda name: False)
+
+
+@pytest.mark.parametrize(
+    ("path", "whole"),
+    [
+        ("/w/conversations/long/part-1.md", "/w/conversations/long.md"),
+        ("long/part-12.md", "long.md"),
+        ("/w/part-1.md", "/w.md"),
+        ("part-1.md", ""),
+        ("/part-1.md", ""),
+        ("/w/long/part-x.md", ""),
+        ("/w/long/part-1.txt", ""),
+        ("/w/long.md", ""),
+    ],
+)
+def test_the_file_that_a_part_belongs_to(path: str, whole: str) -> None:
+    assert parts.whole_of(path) == whole

@@ -27,6 +27,11 @@ def test_one_line_either_way(body: dict[str, object], turn: TurnId | None) -> No
     assert json.loads(line) == json.loads(encode_event(event))
 
 
+@given(st.text(st.characters() | st.sampled_from('\\"\n\t\r\0\x1f\x7f\ud800\u2028')))
+def test_a_text_alone_is_the_same_bytes_as_in_any_object(text: str) -> None:
+    assert encode({"text": text}) == b'{"text":' + encode([text]).removeprefix(b"[").removesuffix(b"]") + b"}"
+
+
 def test_what_was_encoded_is_no_part_of_an_events_value() -> None:
     event = Event(ConversationId("k7q2-x"), 3, 7, None, Kind.TEXT, "", {})
     assert replace(event, encoded=b"{}") == event
