@@ -26,6 +26,9 @@ class Speaker(Protocol):
 
     def notify(self, method: str, params: Body) -> None: ...
 
+    def stream(self, session: str, event: Event) -> None:
+        """Text of the agent, whose event has its body as JSON."""
+
     def answer(self, ident: jsonrpc.Id, result: Body) -> None: ...
 
     def refuse(self, ident: jsonrpc.Id, code: int, message: str, data: Body | None = None) -> None: ...
@@ -127,6 +130,8 @@ class Session:
             if event.seq != opening.seen + 1:
                 return  # from before it was opened anew: it comes again, at its place
             self._remember(event, opening.history)
+        elif event.encoded and opening is None:
+            self._speaker.stream(self.id, event)
         elif event.kind is Kind.APPROVAL_ASKED:
             self._put(event.body)
         elif event.kind is Kind.APPROVAL_ANSWERED:
