@@ -43,7 +43,10 @@ def initialize(server: Server, asked: Asked) -> None:
 
 
 def authenticate(server: Server, asked: Asked) -> None:
-    """For a directory: whether it is trusted by now. The agents' own ways are theirs: their sentences say which."""
+    """For a directory: whether it is trusted by now. Whether a person has signed in to the agent, its next session says."""
+    if asked.params.get("methodId") == agent.SIGN_IN:
+        server.answer(asked.id, {})
+        return
     if asked.params.get("methodId") != agent.TRUST:
         raise Usage(f"no way to sign in is called {as_text(asked.params.get('methodId'))[:80]!r}")
     path = server.refused or server.path or _here()
@@ -123,7 +126,8 @@ def _refused(server: Server, session: Session, sentence: str, body: Mapping[str,
     assert session.opening is not None
     kind = BY_CODE.get(as_text(body.get("code")), AgentFailed)
     hint = as_text(body.get("hint")) or f"opagent logs {session.id}"
-    server.fail(session.opening.ident, (kind if kind in (SignInNeeded, NotTrusted) else AgentFailed)(sentence, "", hint))
+    error = (kind if kind in (SignInNeeded, NotTrusted) else AgentFailed)(sentence, "", hint)
+    server.fail(session.opening.ident, error, "" if session.line.machine else session.workspace)
     server.drop(session)
 
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from opagent import jsonrpc
 from opagent.acp.connection import Asked, Connection, Incoming, Noise, Refusal, Reply, Told, Withdrawn
-from opagent.acp.editor import Editor, failure, trust_method
+from opagent.acp.editor import Editor, failure, sign_in_method, trust_method
 from opagent.acp.messages import REQUEST_CANCELLED, Body, as_text
 from opagent.acp.passing import Passing
 from opagent.cli.editorsession import Session
 from opagent.cli.lines import Line
 from opagent.cli.stdio import Stdio
-from opagent.errors import AlreadyDecided, Bug, ConversationNotFound, NotTrusted, OpAgentError, Usage
+from opagent.errors import AlreadyDecided, Bug, ConversationNotFound, NotTrusted, OpAgentError, SignInNeeded, Usage
 
 if TYPE_CHECKING:
     from opagent.client import Client
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LINE_LIMIT = 64 * 2**20  # bytes; images come in one line
 MOST_WAITING = 4 * 2**20  # bytes that the editor has not read; then no more events are taken
 Handler = Callable[["Server", Asked], None]
+_WAYS: dict[type[OpAgentError], Callable[[str], Body]] = {NotTrusted: trust_method, SignInNeeded: sign_in_method}
 
 
 class Server:
@@ -78,8 +79,9 @@ class Server:
         return number
 
     def fail(self, ident: jsonrpc.Id, error: OpAgentError, directory: str = "") -> None:
-        """A request that came to nothing. An untrusted directory comes with the way to trust it."""
-        ways = [trust_method(directory)] if isinstance(error, NotTrusted) and self.editor.terminals and directory else []
+        """A request that came to nothing. With it comes the way to trust the directory, or to sign in to its agent."""
+        made = next((make for kind, make in _WAYS.items() if isinstance(error, kind)), None)
+        ways = [made(directory)] if made and self.editor.terminals and directory else []
         self.refused = directory if isinstance(error, NotTrusted) else self.refused
         self.refuse(ident, *failure(error, ways))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -267,8 +268,8 @@ def test_a_directory_without_a_binding(talk: Talk) -> None:
 def test_a_directory_that_nobody_trusts(talk: Talk) -> None:
     (talk.directory / ".agent.yaml").write_text("version: 1\nagent: w\nroles: {w: {runtime: echo, instructions: x}}\n")
     with editor(cwd=talk.directory) as one:
-        (way,) = one.initialize()["authMethods"]
-        assert (way["type"], way["args"]) == ("terminal", ["--trust"])
+        way, other = one.initialize()["authMethods"]
+        assert (way["type"], way["args"], other["args"]) == ("terminal", ["--trust"], ["--sign-in"])
         error = one.error("session/new", cwd=str(talk.directory), mcpServers=[])
         assert error["code"] == -32000 and f"opagent trust {talk.directory}" in error["message"]
         (way,) = error["data"]["authMethods"]
@@ -308,7 +309,39 @@ def test_an_agent_that_wants_an_account(talk: Talk) -> None:
     with editor(cwd=talk.directory) as one:
         one.initialize()
         error = one.error("session/new", cwd=str(talk.directory), mcpServers=[])
-        assert error["code"] == -32000 and "account login" in error["message"]
+        assert error["code"] == -32000 and "account login" in error["message"] and "authMethods" in error["data"]
+    with editor(cwd=talk.directory, able={}) as one:
+        one.initialize()
+        assert "authMethods" not in one.error("session/new", cwd=str(talk.directory), mcpServers=[])["data"]
+
+
+def test_signing_in_to_the_agent_from_an_editor(talk: Talk) -> None:
+    """The way that is offered runs the agent's own command in the editor's terminal; the next session is there."""
+    signed = talk.directory.parent / "signed in"
+    program = talk.directory.parent / "account"
+    program.write_text(f'#!/bin/sh\nread -r name\necho "$1 $name" > {shlex.quote(str(signed))}\n')
+    program.chmod(0o755)
+    signin = f"{shlex.quote(str(program))} login"
+    runtimes.bind(talk.client, talk.directory, runtimes.echo("account", "--fail=session:-32000", signin=signin))
+    with editor(cwd=talk.directory) as one:
+        one.initialize()
+        (way,) = one.error("session/new", cwd=str(talk.directory), mcpServers=[])["data"]["authMethods"]
+        assert way["args"] == ["--sign-in", str(talk.directory)]
+        from tests.doubles.terminal import Terminal, run
+
+        asked = Terminal("acp", *way["args"], cwd=talk.directory)
+        asked.expect("runs: ")
+        asked.type("me\r")
+        assert asked.end() == 0, asked.text
+        assert signed.read_text() == "login me\n"
+        assert one.call("authenticate", methodId=way["id"]) == {}
+        assert "only a person" in run("acp", *way["args"]).stderr
+        runtimes.echo("account", signin="export KEY=...")
+        runtimes.trust(talk.client, talk.directory)
+        one.session = one.call("session/new", cwd=str(talk.directory), mcpServers=[])["sessionId"]
+        assert one.prompt("hello")[0] == "echo: hello"
+        asked = Terminal("acp", *way["args"], cwd=talk.directory)
+        assert asked.end() == 10 and "export KEY=..." in asked.text
 
 
 def test_a_history_can_be_read_when_the_agent_does_not_start(bound: Talk) -> None:
