@@ -16,8 +16,8 @@ from opagent.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 from opagent.version import VERSION
 
 RESOURCE_NOT_FOUND = -32002
-PING, INFO, ATTACH = "_opagent/ping", "_opagent/workspace/info", "_opagent/session/attach"
-OWN = (PING, INFO, ATTACH)
+PING, INFO, ATTACH, EVENT = "_opagent/ping", "_opagent/workspace/info", "_opagent/session/attach", "_opagent/event"
+OWN = (PING, INFO, ATTACH, EVENT)
 TRUST, SIGN_IN = "opagent-trust", "opagent-sign-in"  # the ids of ways to "sign in": that trusts a directory, that is the agent's
 _STOPS = {"refusal": "refusal", "max_tokens": "max_tokens", "max_turn_requests": "max_turn_requests"}
 

@@ -143,10 +143,10 @@ def attach(server: Server, asked: Asked) -> None:
     history, role = asked.params.get("history", "full"), asked.params.get("role", "participant")
     if history not in ("full", "pending_only", "none") or role not in ("participant", "observer"):
         raise Usage("history is full, pending_only or none; role is participant or observer")
-    _open(server, asked, history, observes=role == "observer", more={"sessionId": asked.params.get("sessionId"), "role": role})
+    _open(server, asked, history, {"sessionId": asked.params.get("sessionId"), "role": role})
 
 
-def _open(server: Server, asked: Asked, history: str, observes: bool = False, more: Body | None = None) -> None:
+def _open(server: Server, asked: Asked, history: str, more: Body | None = None) -> None:
     """A conversation that is there, with what was said in it, or from now on."""
     ident = as_text(asked.params.get("sessionId"))
     known = server.sessions.get(ident)
@@ -171,7 +171,9 @@ def _open(server: Server, asked: Asked, history: str, observes: bool = False, mo
         if shown["conversation"]["id"] != ident:
             raise ConversationNotFound(f"there is no session {ident}", "", "opagent conversations")
         session = _session(server, shown, of, known)
-        session.observes, session.cwd = observes, as_text(asked.params.get("cwd")) or session.workspace
+        wanted = asked.params if asked.method == ATTACH else {}
+        session.observes, session.events = wanted.get("role") == "observer", wanted.get("events") is True
+        session.cwd = as_text(asked.params.get("cwd")) or session.workspace
         opening = session.opening = Opening(asked.id, more={**(more or {}), **_own(session, shown, asked)})
         opening.notices += _not_started(asked.params)
         if history == "full":

@@ -240,6 +240,25 @@ def test_own_methods(bound: Talk) -> None:
             assert other.error("_opagent/session/attach", sessionId=session, history="all")["code"] == -32602
 
 
+def test_a_client_that_wants_the_events_themselves(bound: Talk) -> None:
+    with editor(cwd=bound.directory) as one:
+        session = one.open()
+        assert "_opagent/event" in one.call("initialize", protocolVersion=1)["_meta"]["opagent"]["methods"]
+        one.prompt("before")
+        one.call("_opagent/session/attach", sessionId=session, history="none", events=True)
+        one.prompt("hello")
+        events = [m["params"] for m in one.messages if m.get("method") == "_opagent/event"]
+        seqs = [event["seq"] for event in events]
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+        assert {event["sessionId"] for event in events} == {session}
+        assert [e["body"]["state"] for e in events if e["kind"] == "turn_state"] == ["queued", "running", "done"]
+        assert "".join(e["body"]["text"] for e in events if e["kind"] == "text") == "echo: hello"
+        one.load(session)
+        count = len([m for m in one.messages if m.get("method") == "_opagent/event"])
+        one.prompt("again")
+        assert count == len([m for m in one.messages if m.get("method") == "_opagent/event"])
+
+
 def test_servers_of_the_editor_are_not_started(bound: Talk, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     server = {"name": "theirs", "command": "/bin/sh", "args": ["-c", f"touch {mark}"], "env": []}
