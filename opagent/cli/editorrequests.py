@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opagent.acp import editor as agent
+from opagent.acp import servers
 from opagent.acp.connection import Asked
 from opagent.acp.editor import ATTACH, INFO, PING
 from opagent.acp.messages import Body, as_dict, as_list, as_text
@@ -307,20 +308,17 @@ def _own(session: Session, answer: Mapping[str, Any], asked: Asked) -> Body:
     said: Body = {"path": session.path, "workspace": session.workspace, "agent": answer["conversation"].get("agent")}
     if session.line.machine:
         said["machine"] = session.line.machine
-    if names := _servers(asked.params):
+    if names := servers.named(asked.params):
         said["mcpServersNotStarted"] = names
     return {"_meta": {"opagent": said}}
 
 
-def _servers(params: Mapping[str, Any]) -> list[str]:
-    servers: Sequence[Any] = as_list(params.get("mcpServers"))
-    return [as_text(as_dict(one).get("name")) or "?" for one in servers]
-
-
 def _not_started(params: Mapping[str, Any]) -> list[str]:
     """An editor's MCP servers run what an editor says, with an editor's rights: only the binding names tools."""
-    names, where = ", ".join(_servers(params)), "`tools:` in .agent.yaml names those of a directory"
-    return [f"MCP servers of the editor are not started ({names}): {where}"] if names else []
+    if not (names := ", ".join(servers.named(params))):
+        return []
+    told, entries = "`tools:` in .agent.yaml names those of a directory", servers.tools(params)
+    return [f"MCP servers of the editor are not started ({names})\n{told}" + (f"; as there:\n\n{entries}" if entries else "")]
 
 
 HANDLERS: dict[str, Handler] = TURNS | {

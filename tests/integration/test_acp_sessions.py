@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from opagent import paths
 from tests.doubles import runtimes
@@ -266,7 +266,9 @@ def test_servers_of_the_editor_are_not_started(bound: Talk, tmp_path: Path) -> N
         one.initialize()
         made = one.call("session/new", cwd=str(bound.directory), mcpServers=[server])
         assert made["_meta"]["opagent"]["mcpServersNotStarted"] == ["theirs"]
-        assert "tools:" in json.dumps(one.update("notice", "theirs"))
+        notice = one.update("notice", "theirs")
+        entries = yaml.safe_load(notice["description"].partition("as there:\n\n")[2])
+        assert entries == {"tools": {"theirs": {"command": ["/bin/sh", "-c", f"touch {mark}"]}}}
         one.session = made["sessionId"]
         assert "theirs" not in one.prompt("/context")[0]
     assert not mark.exists()
