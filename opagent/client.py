@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from opagent import control, launch, paths
 from opagent.control import Greeting
 from opagent.errors import DaemonUnavailable, DeadlinePassed, OpAgentError, ProtocolMismatch, Usage
-from opagent.jsonline import STRING, encode_line, too_long_text
+from opagent.jsonline import STRING, encode_line, read_line, too_long_text
 from opagent.version import VERSION
 
 if TYPE_CHECKING:
@@ -365,7 +365,7 @@ class _Wire:
         self.size = cut
         self._searched = 0
         try:
-            message, self.encoded = control.read_line(line)
+            message, self.encoded = read_line(line)
         except (ValueError, RecursionError) as error:
             raise ProtocolMismatch("what listens on the socket is no OpAgent daemon", hint="opagent daemon status") from error
         return message if isinstance(message, dict) else {}

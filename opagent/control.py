@@ -6,8 +6,6 @@ request `hello`; both sides then know the version they share. `METHODS` is the w
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -298,25 +296,6 @@ def event_json(event: Event) -> dict[str, Any]:
         "at": event.at,
         "body": dict(event.body),
     }
-
-
-def read_line(line: bytes) -> tuple[Any, bytes]:
-    """The JSON value in it; of an event whose body is nothing but a text also that body as it stands there. Raises ValueError."""
-    said = line.decode()
-    cut = said.find(_BODY)
-    if cut > 0:
-        with contextlib.suppress(ValueError):  # the whole of it is read, or refused, below
-            text, end = _JSON.raw_decode(said, cut + len(_BODY) - 1)
-            message = json.loads(said[:cut] + _END) if said[end:] == "}" + _END else {}
-            if isinstance(params := message.get("params"), dict):
-                params["body"] = {"text": text}
-                return message, line[line.index(_BODY.encode()) + len(_BEFORE) : -len(_END)]
-    return json.loads(said), b""
-
-
-_BEFORE, _END = ',"body":', "}}"
-_BODY = _BEFORE + '{"text":"'
-_JSON = json.JSONDecoder()
 
 
 def event_from_json(data: Mapping[str, Any], encoded: bytes = b"") -> Event:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opagent import control
+from opagent import control, jsonline
 from opagent.acp.editor import Editor
 from opagent.acp.passing import TOGETHER, Passing
 from opagent.acp.shown import Shown
@@ -26,7 +26,7 @@ def event(text: str, kind: Kind = Kind.TEXT, conversation: str = "c1") -> Event:
 
 
 def read(line: bytes) -> Event:
-    message, encoded = control.read_line(line)
+    message, encoded = jsonline.read_line(line)
     return control.event_from_json(message["params"], encoded)
 
 
@@ -36,7 +36,7 @@ def test_a_text_is_read_with_the_bytes_that_it_came_in(text: str, kind: Kind) ->
     line = encode_event(said).rstrip(b"\n")
     found = read(line)
     assert found == said and json.loads(found.encoded) == {"text": text}
-    assert control.read_line(line)[0] == json.loads(line)
+    assert jsonline.read_line(line)[0] == json.loads(line)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_text_is_read_with_the_bytes_that_it_came_in(text: str, kind: Kind) ->
     ],
 )
 def test_what_is_shaped_otherwise_is_read_as_json(line: str) -> None:
-    message, encoded = control.read_line(line.encode())
+    message, encoded = jsonline.read_line(line.encode())
     assert message == json.loads(line)
     assert not encoded or json.loads(encoded) == message["params"]["body"]
 
@@ -62,7 +62,7 @@ def test_what_is_shaped_otherwise_is_read_as_json(line: str) -> None:
 )
 def test_what_is_no_json_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError):
-        control.read_line(line)
+        jsonline.read_line(line)
 
 
 @given(SAID)
