@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import socket
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from opagent import control, launch, paths
 from opagent.control import Greeting
 from opagent.errors import DaemonUnavailable, DeadlinePassed, OpAgentError, ProtocolMismatch, Usage
-from opagent.jsonline import STRING, encode_line, too_long_text
+from opagent.jsonline import STRING, encode_line, read_line, too_long_text
 from opagent.version import VERSION
 
 if TYPE_CHECKING:
@@ -143,6 +142,28 @@ class Client:
         self.waiting -= size
         return event
 
+    def arrived(self, ready: bool) -> list[Event]:
+        """The events that are here, for a caller that waits elsewhere. `ready`: `fileno` can be read; nothing is waited for."""
+        try:
+            for name in list(self._lagging):
+                self._resume(name)
+            if ready:
+                with contextlib.suppress(TimeoutError):
+                    self._wire.fill(0.0)
+            while (message := self._wire.next()) is not None:
+                self._take(message)
+        except ConnectionError:
+            self._lost()
+        events = [event for event, _ in self._events]
+        self._events.clear()
+        self.waiting = 0
+        return events
+
+    @property
+    def more(self) -> bool:
+        """Whether `arrived` may bring more although nothing new can be read."""
+        return bool(self._lagging or self._wire.whole)
+
     def renew(self) -> None:
         """Make a lost connection anew. Raises what making one raises."""
         self._reconnect()
@@ -182,7 +203,7 @@ class Client:
         if message.get("method") == "lagging":
             self._lagging.add(str(params.get("conversation")))
         elif message.get("method") == "event":
-            event = control.event_from_json(params)
+            event = control.event_from_json(params, self._wire.encoded)
             for name, count in ((event.conversation, event.seq), (EVERYTHING, event.journal)):
                 if count > self._positions.get(name, math.inf):
                     self._keep(name, count, event)
@@ -286,6 +307,7 @@ class _Wire:
         self.size = 0  # bytes of the message that was received last
         self._buffer = bytearray()
         self._searched = 0
+        self.encoded = b""  # the body of that message as it stands there, where it is a text
 
     def close(self) -> None:
         self.broken = True
@@ -309,24 +331,41 @@ class _Wire:
     def receive(self, timeout: float | None) -> dict[str, Any]:
         """The next message; what is here already at time-out 0."""
         end = None if timeout is None else time.monotonic() + timeout
-        while (cut := self._buffer.find(b"\n", self._searched)) < 0:
+        while (message := self.next()) is None:
+            self.fill(None if end is None else max(0.0, end - time.monotonic()))
+        return message
+
+    def fill(self, timeout: float | None) -> None:
+        """Read once."""
+        if self.stream.gettimeout() != timeout:
+            self.stream.settimeout(timeout)
+        try:
+            part = self.stream.recv(1 << 16)
+        except BlockingIOError:
+            raise TimeoutError from None
+        if not part:
+            raise ConnectionResetError("the daemon closed the connection")
+        self._buffer += part
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is a message that can be taken."""
+        return self._buffer.find(b"\n", self._searched) >= 0
+
+    def next(self) -> dict[str, Any] | None:
+        """The next message, if it is here already."""
+        cut = self._buffer.find(b"\n", self._searched)
+        if cut < 0:
             self._searched = len(self._buffer)
             if self._searched > control.FRAME_LIMIT:
                 raise ProtocolMismatch("the daemon sent a message without an end", hint="opagent daemon stop")
-            self.stream.settimeout(None if end is None else max(0.0, end - time.monotonic()))
-            try:
-                part = self.stream.recv(1 << 16)
-            except BlockingIOError:
-                raise TimeoutError from None
-            if not part:
-                raise ConnectionResetError("the daemon closed the connection")
-            self._buffer += part
+            return None
         line = bytes(self._buffer[:cut])
         del self._buffer[: cut + 1]
         self.size = cut
         self._searched = 0
         try:
-            message = json.loads(line)
+            message, self.encoded = read_line(line)
         except (ValueError, RecursionError) as error:
             raise ProtocolMismatch("what listens on the socket is no OpAgent daemon", hint="opagent daemon status") from error
         return message if isinstance(message, dict) else {}

@@ -300,8 +300,11 @@ def event_json(event: Event) -> dict[str, Any]:
     }
 
 
-def event_from_json(data: Mapping[str, Any]) -> Event:
-    """Reads `event_json`; a kind that a newer daemon knows arrives as a note. Raises ProtocolMismatch for what is no event."""
+def event_from_json(data: Mapping[str, Any], encoded: bytes = b"") -> Event:
+    """Reads `event_json`; a kind that a newer daemon knows arrives as a note. Raises ProtocolMismatch for what is no event.
+
+    `encoded`: its body as JSON, where that is at hand.
+    """
     from opagent.model import ConversationId, Event, Kind, TurnId
 
     try:
@@ -313,7 +316,7 @@ def event_from_json(data: Mapping[str, Any]) -> Event:
         raise ProtocolMismatch("the daemon sent an event that is none", "it has no body", "opagent daemon status")
     kind = Kind(said) if said in Kind._value2member_map_ else Kind.NOTE
     turn = TurnId(str(data["turn"])) if data.get("turn") else None
-    return Event(ConversationId(conversation), seq, journal, turn, kind, at, body)
+    return Event(ConversationId(conversation), seq, journal, turn, kind, at, body, encoded)
 
 
 def conversation_json(conversation: Conversation) -> dict[str, Any]:

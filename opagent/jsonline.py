@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 STRING = 8 * 2**20  # bytes of one text
+
+
+def read_line(line: bytes) -> tuple[Any, bytes]:
+    """The JSON value in it; of an event whose body is nothing but a text also that body as it stands there. Raises ValueError."""
+    said = line.decode()
+    cut = said.find(_BODY)
+    if cut > 0:
+        with contextlib.suppress(ValueError):  # the whole of it is read, or refused, below
+            text, end = _JSON.raw_decode(said, cut + len(_BODY) - 1)
+            message = json.loads(said[:cut] + _END) if said[end:] == "}" + _END else {}
+            if isinstance(params := message.get("params"), dict):
+                params["body"] = {"text": text}
+                return message, line[line.index(_BODY.encode()) + len(_BEFORE) : -len(_END)]
+    return json.loads(said), b""
+
+
+_BEFORE, _END = ',"body":', "}}"
+_BODY = _BEFORE + '{"text":"'
+_JSON = json.JSONDecoder()
 
 
 def encode_line(body: dict[str, Any]) -> bytes:

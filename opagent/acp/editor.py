@@ -1,7 +1,7 @@
 """We as the agent of an editor: what it said it can, and what we answer it (Agent Client Protocol, version 1). Pure.
 
-API: `Editor`, `read_editor`, `initialized`, `trust_method`, `settings`, `listed`, `stopped`, `failure`. What happens in a
-conversation is told by `acp/shown.py`, questions are put by `acp/put.py`, and prompts are read by `acp/spoken.py`.
+API: `Editor`, `read_editor`, `initialized`, `trust_method`, `sign_in_method`, `settings`, `listed`, `stopped`, `failure`. What
+happens in a conversation is told by `acp/shown.py`, questions are put by `acp/put.py`, and prompts are read by `acp/spoken.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from opagent.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 from opagent.version import VERSION
 
 RESOURCE_NOT_FOUND = -32002
-PING, INFO, ATTACH = "_opagent/ping", "_opagent/workspace/info", "_opagent/session/attach"
-OWN = (PING, INFO, ATTACH)
-TRUST = "opagent-trust"  # the id of the way to sign in that trusts a directory
+PING, INFO, ATTACH, EVENT = "_opagent/ping", "_opagent/workspace/info", "_opagent/session/attach", "_opagent/event"
+OWN = (PING, INFO, ATTACH, EVENT)
+TRUST, SIGN_IN = "opagent-trust", "opagent-sign-in"  # the ids of ways to "sign in": that trusts a directory, that is the agent's
 _STOPS = {"refusal": "refusal", "max_tokens": "max_tokens", "max_turn_requests": "max_turn_requests"}
 
 
@@ -64,7 +64,7 @@ def initialized(editor: Editor, facts: Mapping[str, Any]) -> Body:
             "sessionCapabilities": {"list": {}, "resume": {}, "close": {}, "delete": {}},
         },
         "agentInfo": {"name": "opagent", "title": "OpAgent", "version": VERSION},
-        "authMethods": [trust_method()] if editor.terminals else [],
+        "authMethods": [trust_method(), sign_in_method()] if editor.terminals else [],
         "_meta": {"opagent": {"version": VERSION, "methods": list(OWN)}},
     }
 
@@ -74,6 +74,13 @@ def trust_method(directory: str = "") -> Body:
     told = f"Shows what {directory or 'the directory'} would let its agent do, and asks."
     words = ["--trust", *([directory] if directory else [])]
     return {"type": "terminal", "id": TRUST, "name": "Trust this directory", "description": told, "args": words}
+
+
+def sign_in_method(directory: str = "") -> Body:
+    """The agent's own way: the same with the command that its description names."""
+    told = f"Runs the command by which the agent of {directory or 'the directory'} wants you to sign in."
+    words = ["--sign-in", *([directory] if directory else [])]
+    return {"type": "terminal", "id": SIGN_IN, "name": "Sign in to the agent", "description": told, "args": words}
 
 
 def settings(facts: Mapping[str, Any], editor: Editor) -> Body:

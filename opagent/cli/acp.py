@@ -16,8 +16,9 @@ from opagent.errors import Usage
 @click.argument("target", required=False, type=TARGET)
 @click.option("--agent", metavar="NAME", help="Another agent of the binding, or one without a binding.")
 @click.option("--trust", metavar="[DIR]", is_flag=False, flag_value=".", help="Ask a person to trust DIR, and leave.")
+@click.option("--sign-in", metavar="[DIR]", is_flag=False, flag_value=".", help="Sign in to the agent of DIR, and leave.")
 @pass_app
-def acp(app: App, target: str | None, agent: str | None, trust: str | None) -> None:
+def acp(app: App, target: str | None, agent: str | None, trust: str | None, sign_in: str | None) -> None:
     """An ACP agent on stdin and stdout, for editors: the one that a directory is bound to, here or on another machine.
 
     Without TARGET each session gets the agent of the directory that the editor names.
@@ -26,6 +27,11 @@ def acp(app: App, target: str | None, agent: str | None, trust: str | None) -> N
         from opagent.cli.trust import question
 
         question(app, app.path(target if trust == "." else trust), agent, None)
+        return
+    if sign_in is not None:
+        from opagent.cli import signin
+
+        signin.sign_in(app, app.path(target if sign_in == "." else sign_in), agent)
         return
     path = app.path(target) if target or app.settings.directory or not app.here else ""
     if path and app.is_file(path):

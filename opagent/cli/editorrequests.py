@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opagent.acp import editor as agent
+from opagent.acp import servers
 from opagent.acp.connection import Asked
 from opagent.acp.editor import ATTACH, INFO, PING
 from opagent.acp.messages import Body, as_dict, as_list, as_text
@@ -43,7 +44,10 @@ def initialize(server: Server, asked: Asked) -> None:
 
 
 def authenticate(server: Server, asked: Asked) -> None:
-    """For a directory: whether it is trusted by now. The agents' own ways are theirs: their sentences say which."""
+    """For a directory: whether it is trusted by now. Whether a person has signed in to the agent, its next session says."""
+    if asked.params.get("methodId") == agent.SIGN_IN:
+        server.answer(asked.id, {})
+        return
     if asked.params.get("methodId") != agent.TRUST:
         raise Usage(f"no way to sign in is called {as_text(asked.params.get('methodId'))[:80]!r}")
     path = server.refused or server.path or _here()
@@ -123,7 +127,8 @@ def _refused(server: Server, session: Session, sentence: str, body: Mapping[str,
     assert session.opening is not None
     kind = BY_CODE.get(as_text(body.get("code")), AgentFailed)
     hint = as_text(body.get("hint")) or f"opagent logs {session.id}"
-    server.fail(session.opening.ident, (kind if kind in (SignInNeeded, NotTrusted) else AgentFailed)(sentence, "", hint))
+    error = (kind if kind in (SignInNeeded, NotTrusted) else AgentFailed)(sentence, "", hint)
+    server.fail(session.opening.ident, error, "" if session.line.machine else session.workspace)
     server.drop(session)
 
 
@@ -139,10 +144,10 @@ def attach(server: Server, asked: Asked) -> None:
     history, role = asked.params.get("history", "full"), asked.params.get("role", "participant")
     if history not in ("full", "pending_only", "none") or role not in ("participant", "observer"):
         raise Usage("history is full, pending_only or none; role is participant or observer")
-    _open(server, asked, history, observes=role == "observer", more={"sessionId": asked.params.get("sessionId"), "role": role})
+    _open(server, asked, history, {"sessionId": asked.params.get("sessionId"), "role": role})
 
 
-def _open(server: Server, asked: Asked, history: str, observes: bool = False, more: Body | None = None) -> None:
+def _open(server: Server, asked: Asked, history: str, more: Body | None = None) -> None:
     """A conversation that is there, with what was said in it, or from now on."""
     ident = as_text(asked.params.get("sessionId"))
     known = server.sessions.get(ident)
@@ -167,7 +172,9 @@ def _open(server: Server, asked: Asked, history: str, observes: bool = False, mo
         if shown["conversation"]["id"] != ident:
             raise ConversationNotFound(f"there is no session {ident}", "", "opagent conversations")
         session = _session(server, shown, of, known)
-        session.observes, session.cwd = observes, as_text(asked.params.get("cwd")) or session.workspace
+        wanted = asked.params if asked.method == ATTACH else {}
+        session.observes, session.events = wanted.get("role") == "observer", wanted.get("events") is True
+        session.cwd = as_text(asked.params.get("cwd")) or session.workspace
         opening = session.opening = Opening(asked.id, more={**(more or {}), **_own(session, shown, asked)})
         opening.notices += _not_started(asked.params)
         if history == "full":
@@ -301,20 +308,17 @@ def _own(session: Session, answer: Mapping[str, Any], asked: Asked) -> Body:
     said: Body = {"path": session.path, "workspace": session.workspace, "agent": answer["conversation"].get("agent")}
     if session.line.machine:
         said["machine"] = session.line.machine
-    if names := _servers(asked.params):
+    if names := servers.named(asked.params):
         said["mcpServersNotStarted"] = names
     return {"_meta": {"opagent": said}}
 
 
-def _servers(params: Mapping[str, Any]) -> list[str]:
-    servers: Sequence[Any] = as_list(params.get("mcpServers"))
-    return [as_text(as_dict(one).get("name")) or "?" for one in servers]
-
-
 def _not_started(params: Mapping[str, Any]) -> list[str]:
     """An editor's MCP servers run what an editor says, with an editor's rights: only the binding names tools."""
-    names, where = ", ".join(_servers(params)), "`tools:` in .agent.yaml names those of a directory"
-    return [f"MCP servers of the editor are not started ({names}): {where}"] if names else []
+    if not (names := ", ".join(servers.named(params))):
+        return []
+    told, entries = "`tools:` in .agent.yaml names those of a directory", servers.tools(params)
+    return [f"MCP servers of the editor are not started ({names})\n{told}" + (f"; as there:\n\n{entries}" if entries else "")]
 
 
 HANDLERS: dict[str, Handler] = TURNS | {

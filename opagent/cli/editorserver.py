@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from opagent import jsonrpc
 from opagent.acp.connection import Asked, Connection, Incoming, Noise, Refusal, Reply, Told, Withdrawn
-from opagent.acp.editor import Editor, failure, trust_method
+from opagent.acp.editor import Editor, failure, sign_in_method, trust_method
 from opagent.acp.messages import REQUEST_CANCELLED, Body, as_text
+from opagent.acp.passing import Passing
 from opagent.cli.editorsession import Session
 from opagent.cli.lines import Line
 from opagent.cli.stdio import Stdio
-from opagent.errors import AlreadyDecided, Bug, ConversationNotFound, NotTrusted, OpAgentError, Usage
+from opagent.errors import AlreadyDecided, Bug, ConversationNotFound, NotTrusted, OpAgentError, SignInNeeded, Usage
 
 if TYPE_CHECKING:
     from opagent.client import Client
+    from opagent.model import Event
 
 LINE_LIMIT = 64 * 2**20  # bytes; images come in one line
 MOST_WAITING = 4 * 2**20  # bytes that the editor has not read; then no more events are taken
-_AT_ONCE = 256  # events between two looks at what the editor says
 Handler = Callable[["Server", Asked], None]
+_WAYS: dict[type[OpAgentError], Callable[[str], Body]] = {NotTrusted: trust_method, SignInNeeded: sign_in_method}
 
 
 class Server:
@@ -41,30 +43,45 @@ class Server:
         self.handlers: dict[str, Handler] = {}
         self.refused = ""  # the directory that was refused last because nobody trusts it
         self._replies: dict[int, Callable[[Body | None], None]] = {}
+        self._passing = Passing()
+        self._poll = select.poll()
+        self._watched: dict[int, int] = {}
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
 
     # ---- speaking (the Speaker of sessions) ----------------------------------------------------------------------------
 
+    def _say(self, line: bytes) -> None:
+        """Behind the text that passes."""
+        if text := self._passing.taken():
+            self.stdio.write(text)
+        self.stdio.write(line)
+
+    def stream(self, session: str, event: Event) -> None:
+        """An event of text as it is; told with those that follow it at once."""
+        if text := self._passing.add(session, event.kind, event.encoded):
+            self.stdio.write(text)
+
     def notify(self, method: str, params: Body) -> None:
-        self.stdio.write(self.connection.notify(method, params))
+        self._say(self.connection.notify(method, params))
 
     def answer(self, ident: jsonrpc.Id, result: Body) -> None:
-        self.stdio.write(self.connection.answer(ident, result))
+        self._say(self.connection.answer(ident, result))
 
     def refuse(self, ident: jsonrpc.Id, code: int, message: str, data: Body | None = None) -> None:
         self.connection.refuse(ident, code, message)
-        self.stdio.write(jsonrpc.encode(jsonrpc.Failure(ident, code, message, data)))
+        self._say(jsonrpc.encode(jsonrpc.Failure(ident, code, message, data)))
 
     def request(self, method: str, params: Body, then: Callable[[Body | None], None]) -> int:
         number, data = self.connection.request(method, params)
         self._replies[number] = then
-        self.stdio.write(data)
+        self._say(data)
         return number
 
     def fail(self, ident: jsonrpc.Id, error: OpAgentError, directory: str = "") -> None:
-        """A request that came to nothing. An untrusted directory comes with the way to trust it."""
-        ways = [trust_method(directory)] if isinstance(error, NotTrusted) and self.editor.terminals and directory else []
+        """A request that came to nothing. With it comes the way to trust the directory, or to sign in to its agent."""
+        made = next((make for kind, make in _WAYS.items() if isinstance(error, kind)), None)
+        ways = [made(directory)] if made and self.editor.terminals and directory else []
         self.refused = directory if isinstance(error, NotTrusted) else self.refused
         self.refuse(ident, *failure(error, ways))
 
@@ -130,11 +147,12 @@ class Server:
 
     def run(self) -> None:
         """Until the editor has closed the pipe."""
+        ready: set[int] = set()
         while True:
             for line in list(self.lines.values()):
                 line.settle()
-            more = self._events()
-            self.stdio.flush()
+            more = self._events(ready)
+            self._flush()
             ready = self._wait(0 if more else None)
             if self._woken in ready:
                 os.read(self._woken, 4096)
@@ -145,38 +163,40 @@ class Server:
                 if not data:
                     return
 
-    def _wait(self, timeout: float | None) -> set[int]:
-        poll = select.poll()
-        for fd in (self.stdio.incoming, self._woken):
-            poll.register(fd, select.POLLIN)
-        if self.stdio.waiting < MOST_WAITING:
-            for line in self.lines.values():
-                if (daemon := line.fileno()) is not None:
-                    poll.register(daemon, select.POLLIN)
-        if self.stdio.waiting:
-            poll.register(self.stdio.outgoing, select.POLLOUT)
-        return {fd for fd, _ in poll.poll(timeout)}
+    def _flush(self) -> None:
+        """Text that passes goes where nothing waits before it: what the editor is too slow for becomes one update."""
+        self.stdio.flush()
+        if not self.stdio.waiting and (text := self._passing.taken()):
+            self.stdio.write(text)
+            self.stdio.flush()
 
-    def _events(self) -> bool:
+    def _wait(self, timeout: float | None) -> set[int]:
+        wanted = {self.stdio.incoming: select.POLLIN, self._woken: select.POLLIN}
+        if self.stdio.waiting < MOST_WAITING:
+            wanted |= {daemon: select.POLLIN for line in self.lines.values() if (daemon := line.fileno()) is not None}
+        if self.stdio.waiting:
+            wanted[self.stdio.outgoing] = select.POLLOUT
+        if wanted != self._watched:
+            self._watched, self._poll = wanted, select.poll()
+            for fd, event in wanted.items():
+                self._poll.register(fd, event)
+        return {fd for fd, _ in self._poll.poll(timeout)}
+
+    def _events(self, ready: set[int]) -> bool:
         """Take what the daemons say; whether there may be more of it."""
-        more = False
         for line in list(self.lines.values()):
-            for _ in range(_AT_ONCE):
-                if self.stdio.waiting >= MOST_WAITING:
-                    return False
-                try:
-                    event = line.next_event()
-                except OpAgentError as error:
-                    self._useless(line, error)
-                    break
-                if event is None:
-                    break
+            if self.stdio.waiting >= MOST_WAITING:
+                return False
+            try:
+                events = line.arrived(line.fileno() in ready)
+            except OpAgentError as error:
+                self._useless(line, error)
+                continue
+            for event in events:
                 session = self.sessions.get(event.conversation)
                 if session is not None and session.line is line:
                     session.take(event)
-            else:
-                more = True
-        return more
+        return any(line.more for line in self.lines.values())
 
     # ---- the editor ----------------------------------------------------------------------------------------------------
 
@@ -202,7 +222,7 @@ class Server:
                 if sentence:
                     sys.stderr.write(f"opagent acp: {sentence}\n")
                 if answer:
-                    self.stdio.write(answer)
+                    self._say(answer)
 
     def _handle(self, handler: Handler, asked: Asked) -> None:
         try:
@@ -260,3 +280,4 @@ class Server:
                 self.drop(session)
         for line in self.lines.values():
             line.close()
+        self.stdio.close()

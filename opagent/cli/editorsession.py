@@ -16,6 +16,7 @@ from opagent.acp.editor import Editor
 from opagent.acp.messages import REQUEST_CANCELLED, Body, as_dict, as_text
 from opagent.acp.shown import FINAL, History, Shown
 from opagent.cli.lines import Line
+from opagent.control import event_json
 from opagent.model import Event, Kind
 
 _DOWN = ("failed", "backoff", "stopped")
@@ -25,6 +26,9 @@ class Speaker(Protocol):
     """How a session speaks to its editor."""
 
     def notify(self, method: str, params: Body) -> None: ...
+
+    def stream(self, session: str, event: Event) -> None:
+        """Text of the agent, whose event has its body as JSON."""
 
     def answer(self, ident: jsonrpc.Id, result: Body) -> None: ...
 
@@ -58,7 +62,7 @@ class Session:
         self.workspace = str(conversation["workspace"])
         self.title = str(conversation.get("title") or "")
         self.path = str(conversation.get("path") or "")
-        self.new = self.observes = False
+        self.new = self.observes = self.events = False  # `events`: those of the log are wanted as they are, too
         self.cwd = self.workspace
         self.shown = Shown(editor)
         self.prompts: dict[str, jsonrpc.Id] = {}  # turn -> the request that waits for its end
@@ -123,10 +127,14 @@ class Session:
     def take(self, event: Event) -> None:
         """One event of the conversation, in order."""
         opening = self.opening
+        if self.events and opening is None:
+            self._speaker.notify(agent.EVENT, {"sessionId": self.id, **event_json(event)})
         if opening is not None and opening.history is not None and opening.seen < opening.until:
             if event.seq != opening.seen + 1:
                 return  # from before it was opened anew: it comes again, at its place
             self._remember(event, opening.history)
+        elif event.encoded and opening is None:
+            self._speaker.stream(self.id, event)
         elif event.kind is Kind.APPROVAL_ASKED:
             self._put(event.body)
         elif event.kind is Kind.APPROVAL_ANSWERED:

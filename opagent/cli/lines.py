@@ -68,20 +68,25 @@ class Line:
         apart.begin(PROGRAM)
         self.client.renew()
 
-    def next_event(self) -> Event | None:
-        """One that is here already. Raises OpAgentError when this line is of no use any more."""
+    def arrived(self, ready: bool) -> list[Event]:
+        """The events that are here; `ready`: more can be read. Raises OpAgentError when this line is of no use any more."""
         if self.client is None or self._dialing is not None:
-            return None
+            return []
         try:
-            return self.client.next_event(0)
+            return self.client.arrived(ready)
         except ConnectionError:
             self.lost()
         except DaemonUnavailable:
             if self.machine:
                 raise
             self._again()
-            return self.client.next_event(0)  # some may have come while it was asked where it was
-        return None
+            return self.client.arrived(False)  # some may have come while it was asked where it was
+        return []
+
+    @property
+    def more(self) -> bool:
+        """Whether `arrived` may bring more although nothing new can be read."""
+        return self.client is not None and self._dialing is None and self.client.more
 
     def fileno(self) -> int | None:
         return self.client.fileno() if self.client is not None and self._dialing is None else None

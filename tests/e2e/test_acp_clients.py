@@ -1,4 +1,4 @@
-"""`opagent acp` with clients that others wrote: acpx, the official SDKs of TypeScript and Python, Neovim with a plug-in.
+"""`opagent acp` with clients that others wrote: acpx, and the official SDKs of TypeScript and Python.
 
 Each is installed by the test, once per user. With an old Node npm silently installs years-old versions, so a current one comes first.
 """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from opagent import paths
 from tests.doubles import runtimes
@@ -239,6 +240,25 @@ def test_own_methods(bound: Talk) -> None:
             assert other.error("_opagent/session/attach", sessionId=session, history="all")["code"] == -32602
 
 
+def test_a_client_that_wants_the_events_themselves(bound: Talk) -> None:
+    with editor(cwd=bound.directory) as one:
+        session = one.open()
+        assert "_opagent/event" in one.call("initialize", protocolVersion=1)["_meta"]["opagent"]["methods"]
+        one.prompt("before")
+        one.call("_opagent/session/attach", sessionId=session, history="none", events=True)
+        one.prompt("hello")
+        events = [m["params"] for m in one.messages if m.get("method") == "_opagent/event"]
+        seqs = [event["seq"] for event in events]
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+        assert {event["sessionId"] for event in events} == {session}
+        assert [e["body"]["state"] for e in events if e["kind"] == "turn_state"] == ["queued", "running", "done"]
+        assert "".join(e["body"]["text"] for e in events if e["kind"] == "text") == "echo: hello"
+        one.load(session)
+        count = len([m for m in one.messages if m.get("method") == "_opagent/event"])
+        one.prompt("again")
+        assert count == len([m for m in one.messages if m.get("method") == "_opagent/event"])
+
+
 def test_servers_of_the_editor_are_not_started(bound: Talk, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     server = {"name": "theirs", "command": "/bin/sh", "args": ["-c", f"touch {mark}"], "env": []}
@@ -246,7 +266,9 @@ def test_servers_of_the_editor_are_not_started(bound: Talk, tmp_path: Path) -> N
         one.initialize()
         made = one.call("session/new", cwd=str(bound.directory), mcpServers=[server])
         assert made["_meta"]["opagent"]["mcpServersNotStarted"] == ["theirs"]
-        assert "tools:" in json.dumps(one.update("notice", "theirs"))
+        notice = one.update("notice", "theirs")
+        entries = yaml.safe_load(notice["description"].partition("as there:\n\n")[2])
+        assert entries == {"tools": {"theirs": {"command": ["/bin/sh", "-c", f"touch {mark}"]}}}
         one.session = made["sessionId"]
         assert "theirs" not in one.prompt("/context")[0]
     assert not mark.exists()
@@ -267,8 +289,8 @@ def test_a_directory_without_a_binding(talk: Talk) -> None:
 def test_a_directory_that_nobody_trusts(talk: Talk) -> None:
     (talk.directory / ".agent.yaml").write_text("version: 1\nagent: w\nroles: {w: {runtime: echo, instructions: x}}\n")
     with editor(cwd=talk.directory) as one:
-        (way,) = one.initialize()["authMethods"]
-        assert (way["type"], way["args"]) == ("terminal", ["--trust"])
+        way, other = one.initialize()["authMethods"]
+        assert (way["type"], way["args"], other["args"]) == ("terminal", ["--trust"], ["--sign-in"])
         error = one.error("session/new", cwd=str(talk.directory), mcpServers=[])
         assert error["code"] == -32000 and f"opagent trust {talk.directory}" in error["message"]
         (way,) = error["data"]["authMethods"]
@@ -308,7 +330,39 @@ def test_an_agent_that_wants_an_account(talk: Talk) -> None:
     with editor(cwd=talk.directory) as one:
         one.initialize()
         error = one.error("session/new", cwd=str(talk.directory), mcpServers=[])
-        assert error["code"] == -32000 and "account login" in error["message"]
+        assert error["code"] == -32000 and "account login" in error["message"] and "authMethods" in error["data"]
+    with editor(cwd=talk.directory, able={}) as one:
+        one.initialize()
+        assert "authMethods" not in one.error("session/new", cwd=str(talk.directory), mcpServers=[])["data"]
+
+
+def test_signing_in_to_the_agent_from_an_editor(talk: Talk) -> None:
+    """The way that is offered runs the agent's own command in the editor's terminal; the next session is there."""
+    signed = talk.directory.parent / "signed in"
+    program = talk.directory.parent / "account"
+    program.write_text(f'#!/bin/sh\nread -r name\necho "$1 $name" > {shlex.quote(str(signed))}\n')
+    program.chmod(0o755)
+    signin = f"{shlex.quote(str(program))} login"
+    runtimes.bind(talk.client, talk.directory, runtimes.echo("account", "--fail=session:-32000", signin=signin))
+    with editor(cwd=talk.directory) as one:
+        one.initialize()
+        (way,) = one.error("session/new", cwd=str(talk.directory), mcpServers=[])["data"]["authMethods"]
+        assert way["args"] == ["--sign-in", str(talk.directory)]
+        from tests.doubles.terminal import Terminal, run
+
+        asked = Terminal("acp", *way["args"], cwd=talk.directory)
+        asked.expect("runs: ")
+        asked.type("me\r")
+        assert asked.end() == 0, asked.text
+        assert signed.read_text() == "login me\n"
+        assert one.call("authenticate", methodId=way["id"]) == {}
+        assert "only a person" in run("acp", *way["args"]).stderr
+        runtimes.echo("account", signin="export KEY=...")
+        runtimes.trust(talk.client, talk.directory)
+        one.session = one.call("session/new", cwd=str(talk.directory), mcpServers=[])["sessionId"]
+        assert one.prompt("hello")[0] == "echo: hello"
+        asked = Terminal("acp", *way["args"], cwd=talk.directory)
+        assert asked.end() == 10 and "export KEY=..." in asked.text
 
 
 def test_a_history_can_be_read_when_the_agent_does_not_start(bound: Talk) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,6 +25,9 @@ def _fakes() -> Iterator[None]:
     end_all()
 
 
+Follow = Callable[[Client], list[Event]]
+
+
 def _until_done(client: Client) -> list[Event]:
     found: list[Event] = []
     while not found or found[-1].body.get("state") != "done":
@@ -31,6 +35,21 @@ def _until_done(client: Client) -> list[Event]:
         assert event is not None, found
         found.append(event)
     return found
+
+
+def _polled(client: Client) -> list[Event]:
+    """The same for a caller that waits for the descriptor, as `opagent acp` does."""
+    found = client.arrived(False)
+    while not found or found[-1].body.get("state") != "done":
+        look = select.poll()
+        look.register(client.fileno(), select.POLLIN)
+        ready = bool(look.poll(0 if client.more else PATIENCE * 1000))
+        assert ready or client.more, found
+        found += client.arrived(ready)
+    return found
+
+
+both = pytest.mark.parametrize("follow", [_until_done, _polled])
 
 
 def _start_turn(client: Client, text: str) -> None:
@@ -70,17 +89,18 @@ def test_from_now_on_leaves_out_what_was(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("topic", [CONVERSATION, "*"])
-def test_each_event_comes_once_over_dying_daemons(monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
+@both
+def test_each_event_comes_once_over_dying_daemons(monkeypatch: pytest.MonkeyPatch, topic: str, follow: Follow) -> None:
     use_fake(monkeypatch)
     with Client() as client:
         client.subscribe(topic, 0)
         _start_turn(client, "a b c d e f g h")
-        _until_done(client)
+        follow(client)
     kill(starts()[-1])
     use_fake(monkeypatch, "dying")
     with Client() as client:
         client.subscribe(topic, 0)
-        found = _until_done(client)
+        found = follow(client)
     assert [event.seq for event in found] == list(range(1, len(found) + 1))
     assert len(starts()) > 3
 
@@ -113,16 +133,18 @@ def test_a_daemon_that_dies_at_once_is_given_up(monkeypatch: pytest.MonkeyPatch)
     pytest.fail("it went on for ever")
 
 
-def test_lagging_reads_on_after_the_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
+@both
+def test_lagging_reads_on_after_the_last_event(monkeypatch: pytest.MonkeyPatch, follow: Follow) -> None:
     use_fake(monkeypatch, "lagging")
     with Client() as client:
         client.subscribe(CONVERSATION, 0)
         _start_turn(client, "a b c d")
-        found = _until_done(client)
+        found = follow(client)
     assert [event.seq for event in found] == list(range(1, 8))
 
 
-def test_events_that_come_while_an_answer_is_waited_for_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@both
+def test_events_that_come_while_an_answer_is_waited_for_have_a_limit(monkeypatch: pytest.MonkeyPatch, follow: Follow) -> None:
     """What is beyond it is read and dropped, and asked for again: each comes once, in order."""
     monkeypatch.setattr(control, "UNREAD_LIMIT", 100_000)
     use_fake(monkeypatch)
@@ -132,7 +154,7 @@ def test_events_that_come_while_an_answer_is_waited_for_have_a_limit(monkeypatch
         client.tell("turn/start", {"conversation": CONVERSATION, "text": " ".join(words), "request": "r"})
         client.request("daemon/doctor")  # a second, in which all of them come
         assert 100_000 < client.waiting < 110_000
-        found = _until_done(client)
+        found = follow(client)
         assert client.waiting == 0
     assert [event.seq for event in found] == list(range(1, 204))
     assert [event.body["text"] for event in found if event.kind is Kind.TEXT] == [word + " " for word in words]
