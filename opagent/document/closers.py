@@ -60,7 +60,7 @@ class OpenBlocks:
         tokens = _parser().parse(whole)
         tops = [token for token in tokens if token.level == 0 and token.map]
         if not tops:
-            return "</details>\n" * self._details
+            return _closing(self._details)
         # a line that is not complete may still turn out to belong to the block before it
         complete = text.count("\n")
         settled = max((start for start in _starts(tokens, tops) if start < complete), default=0)
