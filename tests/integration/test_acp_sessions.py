@@ -180,7 +180,7 @@ def test_a_session_in_which_nothing_was_said_leaves_nothing(bound: Talk) -> None
         one.call("session/close", sessionId=closed)
         assert files(bound) == []
         left = one.begin(bound.directory)
-    assert files(bound) == [] and conversations(bound) == []
+    until(lambda: files(bound) == [] and conversations(bound) == [])
     with editor(cwd=bound.directory) as one:  # some make a session in one process and talk in another
         one.initialize()
         one.load(left)
