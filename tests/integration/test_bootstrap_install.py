@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import pwd
@@ -30,6 +31,7 @@ from tests.doubles.account import NEEDS_ROOT
 from tests.doubles.clock import faked
 from tests.doubles.local_shell import LocalShell, machine, on
 from tests.doubles.portable import wrapper
+from tests.doubles.shim import Shim, built
 from tests.doubles.small_payload import small
 
 tell: Tell = lambda _: None  # noqa: E731
@@ -225,6 +227,16 @@ def test_a_disk_that_is_full_or_read_only(there: dict[str, str], options: str) -
     setup = f'mount -t tmpfs -o mode=700,{options} t "$HOME/.cache"; mount -t tmpfs -o mode=1777 t /tmp'
     facts, _ = landed(there, small(400_000), shell=mounted(setup))
     assert facts.base.startswith(("/var/tmp/opagent-", "/tmp/opagent-"))
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_quota_that_is_used_up(there: dict[str, str], tmp_path: Path, after: int) -> None:
+    """The kernel here has none: the C library says what it would say (EDQUOT), to the program that runs there."""
+    shim = Shim(built(tmp_path), tmp_path)
+    limits = shim.fails("write", f"{there['HOME']}/.cache/", always=True, errno=errno.EDQUOT, after=after)
+    facts, _ = landed(there | limits, small(400_000))
+    assert facts.base == FALLBACK
+    assert not [path for path in Path(there["HOME"], ".cache").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 @needs_namespaces
