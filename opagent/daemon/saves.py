@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from opagent.daemon.conversation import Conversation
 
 LONGEST = 8 * 2**20  # bytes of a message
+COMMANDS = 8  # of one save; more are no person's
 AGAIN = 10.0  # seconds until a file is looked at again that somebody keeps open; that it was closed is told
 _TOLD = {
     "moved_to_draft": "What you typed into the reply stands here now, and nothing was sent",
@@ -104,8 +105,9 @@ async def _take(c: Conversation, heard: Heard) -> None:
 
 async def _act(c: Conversation, heard: Sequence[Heard]) -> None:
     """What the draft asks for. What stays of it when a command was obeyed may ask for more."""
-    while await _obeyed(c, heard):
-        pass
+    for _ in range(COMMANDS):
+        if not await _obeyed(c, heard):
+            return
 
 
 async def _obeyed(c: Conversation, heard: Sequence[Heard]) -> bool:
