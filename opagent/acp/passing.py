@@ -14,7 +14,8 @@ import json
 from opagent.model import Kind
 
 TOGETHER = 64 * 1024  # bytes of text in one update, and what came with the last of them
-_KINDS = {Kind.TEXT: "agent_message_chunk", Kind.THOUGHT: "agent_thought_chunk"}
+# what passes, as what
+KINDS = {Kind.TEXT: "agent_message_chunk", Kind.THOUGHT: "agent_thought_chunk"}
 _BEFORE, _AFTER = b'{"text":"', b'"}'  # of the body of such an event
 
 
@@ -49,6 +50,6 @@ class Passing:
 
 
 def _head(session: str, kind: Kind) -> bytes:
-    update = {"sessionUpdate": _KINDS[kind], "content": {"type": "text", "text": ""}}
+    update = {"sessionUpdate": KINDS[kind], "content": {"type": "text", "text": ""}}
     message = {"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": session, "update": update}}
     return json.dumps(message, separators=(",", ":")).encode().removesuffix(b'"}}}}')

@@ -14,6 +14,7 @@ from opagent.acp import editor as agent
 from opagent.acp import put
 from opagent.acp.editor import Editor
 from opagent.acp.messages import REQUEST_CANCELLED, Body, as_dict, as_text
+from opagent.acp.passing import KINDS
 from opagent.acp.shown import FINAL, History, Shown
 from opagent.cli.lines import Line
 from opagent.control import event_json
@@ -133,7 +134,7 @@ class Session:
             if event.seq != opening.seen + 1:
                 return  # from before it was opened anew: it comes again, at its place
             self._remember(event, opening.history)
-        elif event.encoded and opening is None:
+        elif event.encoded and event.kind in KINDS and opening is None:
             self._speaker.stream(self.id, event)
         elif event.kind is Kind.APPROVAL_ASKED:
             self._put(event.body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -83,6 +84,16 @@ def test_all_that_an_agent_says_passes_through(bound: Talk) -> None:
         assert one.update("current_mode_update")["currentModeId"] == "slow"
         one.update("session_info_update", '"T"')
         assert one.said("agent_message_chunk", start).endswith("word")
+
+
+def test_a_note_of_opagent_is_told_beside_what_the_agent_says(bound: Talk) -> None:
+    binding = bound.directory / ".agent.yaml"
+    binding.write_text(binding.read_text() + "budget: {tokens: 1M, cost: 1 USD}\n")
+    with editor(cwd=bound.directory) as one:
+        one.open()
+        one.prompt("/untrue huge")
+        one.until(lambda m: "cannot be true" in json.dumps(m))
+        assert one.prompt("hello")[0] == "echo: hello"
 
 
 def test_how_turns_end(bound: Talk) -> None:
