@@ -196,45 +196,59 @@ def _leave_parts(memory: Memory, save: Save) -> None:
     if here.isdisjoint(parted):
         return
     save.cut = True
-    loose = _loose(memory, save)
-    kept_here = (_less(region, loose.get(region.id)) for region in regions if region.id not in parted)
-    save.document = replace(save.document, regions=tuple(kept_here))
+    left = _elsewhere(memory, save)
+    save.document = replace(save.document, regions=tuple(_less(region, left) for region in regions if region.id not in parted))
     for region in regions:
         kept = parted.get(region.id)
         if kept and digest(region.body) not in kept.states:
             save.dropped = True
             save.facts.append(Fact("not_kept", region.id))
-        there = kept.lines | loose.get(region.id, set()) if kept else set()
-        if kept and region.id == save.behind:  # what stands behind it is draft, but for what is in the part
-            save.draft = less(save.draft, [line for line in region.tail.split(b"\n") if line_digest(line) in there])
-        elif kept:
-            new = [line for line in region.tail.split(b"\n") if has_text(line.strip()) and line_digest(line) not in there]
+        if not kept:
+            continue
+        there, new = _told_apart(region.tail, left, kept.lines)
+        if region.id == save.behind:  # what stands behind it is draft, but for what is in the part
+            save.draft = less(save.draft, there)
+        else:
             before = memory.moved(kept)
             save.moved += [line for line in new if not before[line_digest(line)]]
             save.held |= {line.strip() for line in new}
             kept.moved |= Counter(map(line_digest, new))
 
 
-def _loose(memory: Memory, save: Save) -> dict[str, set[bytes]]:
-    """Digests of the lines of turns in a part that this save lacks: what stood behind one stands behind the region before it."""
+def _elsewhere(memory: Memory, save: Save) -> Counter[bytes]:
+    """Digests of lines in a part that this save has not at their place: its editor moved their turns, or took them out."""
     regions = save.document.regions
-    here = {region.id for region in regions}
-    summed = {region.value("covers").rpartition("..")[2]: region.id for region in regions if region.part is Part.SUMMARY}
-    before, loose = regions[0].id, dict[str, set[bytes]]()
+    summed = {region.value("covers").rpartition("..")[2] for region in regions if region.part is Part.SUMMARY}
+    here = {region.id: region.tail if region.part is Part.REPLY else region.body + region.tail for region in regions}
+    left: Counter[bytes] = Counter()
     for name, kept in memory.records.parted.items():
-        before = summed.get(name, name if name in here else before)
-        if before != name and name not in summed and name not in save.parted:
-            loose.setdefault(before, set()).update(kept.lines)
-    return loose
+        if name not in save.parted:
+            left.update(kept.lines - {line_digest(line) for line in lines(here.get(name, b""))})
+        if name in summed:  # those before it are no turns for this editor
+            left.clear()
+    return left
 
 
-def _less(region: Region, there: set[bytes] | None) -> Region:
-    """Without these lines, in the head below the front matter only."""
-    if not there:
+def _told_apart(text: bytes, left: Counter[bytes], own: Collection[bytes] = ()) -> tuple[list[bytes], list[bytes]]:
+    """Lines with text that are in a part, in their `own` turn or with another, of which each takes one; and the others."""
+    there, new = [], []
+    for line in text.split(b"\n"):
+        key = line_digest(line)
+        if not has_text(line.strip()):
+            continue
+        if key not in own:
+            if left[key] <= 0:
+                new.append(line)
+                continue
+            left[key] -= 1
+        there.append(line)
+    return there, new
+
+
+def _less(region: Region, left: Counter[bytes]) -> Region:
+    """What stands above all turns, without what stands in a part."""
+    if region.part not in (Part.HEAD, Part.SUMMARY):
         return region
     end = frontmatter.end(region.body) if region.part is Part.HEAD else 0
-    body, tail = (
-        b"\n".join(line for line in text.split(b"\n") if not has_text(line.strip()) or line_digest(line) not in there)
-        for text in (region.body[end:], region.tail)
-    )
+    body, tail = (less(text, _told_apart(text, left)[0]) for text in (region.body[end:], region.tail))
     return replace(region, body=region.body[:end] + body, tail=tail)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from opagent.document import parts
 from opagent.document.draft import read
 from opagent.document.parse import Region, join, scan
@@ -70,3 +72,14 @@ def test_what_one_stale_editor_took_out_of_a_message_another_one_does_not_send_a
     assert b"two" not in made.write()
     made.save(loaded.replace(TICKED, b"four\n\n" + TICKED))
     assert read(made.memory.draft()).text.split() == [b"four"] and made.write().count(b"\ntwo\n") == 1
+
+
+def test_a_note_of_a_turn_that_a_stale_editor_moved_is_in_the_part_already() -> None:
+    """Its editor put the exchange before the first one; what stood behind it stayed, behind another turn."""
+    made, third = talk(4), b"<!-- op:k7q2 u0002"
+    made.save(made.file.replace(third, b"my note\n\n" + third))
+    head, one, its, two, its_too, *rest = scan(made.write())
+    note, its_too = its_too.tail, replace(its_too, tail=b"\n")
+    assert b"my note" in split(made)
+    made.save(join((head, two, its_too, one, replace(its, tail=its.tail + note + b"my other\n\n"), *rest)))
+    assert b"my note" not in made.write() and read(made.memory.draft()).text == b"my other"
