@@ -1,7 +1,7 @@
 """The pipe to an editor: what it says as bytes, what it is told in a buffer that never blocks; knows no message.
 
-Standard output may be shared with others, so it is not set to non-blocking: a pipe is opened once more, a socket is told so with
-each piece, and of all else what is ready takes a small piece at once.
+Standard output may be shared with others, so it is not set to non-blocking: a pipe or terminal is opened once more, a socket is
+told so with each piece, and of all else what is ready takes a small piece at once.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def _way(outgoing: int) -> tuple[Put, Callable[[], None]]:
     if stat.S_ISSOCK(mode):
         stream = socket.socket(fileno=os.dup(outgoing))
         return lambda piece: stream.send(piece, socket.MSG_DONTWAIT), stream.close
-    if stat.S_ISFIFO(mode):
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):  # a terminal that is ready has no room for a whole piece
         try:
-            again = os.open(f"/proc/self/fd/{outgoing}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            again = os.open(f"/proc/self/fd/{outgoing}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:  # another user's, or no Linux
             pass
         else:
