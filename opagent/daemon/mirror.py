@@ -118,8 +118,7 @@ class Mirror:
             file = self.files[ident] = MirroredFile(self, ident, State(_local(str(said.get("path")), ident)))
         if there is None and file.there is not None:
             log.info("%s is gone on %s; it stays here", file.path, self.name)
-        file.there = there
-        file.poke()
+        file.tell(there)
         return ident
 
     # ---- here ------------------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class MirroredFile:
     def __init__(self, mirror: Mirror, ident: str, state: State) -> None:
         self.mirror, self.ident, self.state = mirror, ident, state
         self.there: str | None = None  # digest of what stands there; None: nobody knows, or there is none
+        self._told = 0  # how often that machine has said it of its own accord
         self.problem = ""  # why it is not in step
         self._disk: bytes | None = None  # what the file held when it was read last
         self._stamp: Stamp | None = None
@@ -84,6 +85,12 @@ class MirroredFile:
         self._again = True
         if self._task is None and not self.mirror.closing:
             self._task = self.mirror.spawn(self._work(), f"mirror {self.ident}")
+
+    def tell(self, there: str | None) -> None:
+        """That machine says what stands there."""
+        self.there = there
+        self._told += 1
+        self.poke()
 
     async def idle(self) -> None:
         """Waits for the worker."""
@@ -298,10 +305,16 @@ class MirroredFile:
     async def _fetch(self) -> bytes:
         """What stands there now. Raises FileRefused for what is not this conversation."""
         base = self.state.base
+        told = self._told
         answer = await self.ask("document/read", {"base": file_digest(base)} if base else {})
         content = self._checked(unpack(answer.get("document"), base, LIMIT))
-        self.there = file_digest(content)
+        self._stands(content, told)
         return content
+
+    def _stands(self, content: bytes, told: int) -> None:
+        """As an answer says. What that machine said meanwhile may be newer: then that counts, and is looked at."""
+        if told == self._told:
+            self.there = file_digest(content)
 
     def _checked(self, content: bytes) -> bytes:
         whose = frontmatter.conversation_id(content) if frontmatter.is_conversation(content) else ""
@@ -346,11 +359,11 @@ class MirroredFile:
         """What stands there after the save was merged; None where it was not taken."""
         said: dict[str, Any] = {"document": pack(save, base), "brought": brought}
         said["base"] = file_digest(base) if base else ""
-        answer = await self.ask("document/save", said)
+        told, answer = self._told, await self.ask("document/save", said)
         if answer.get("known") is False:
             answer = await self.ask("document/save", {**said, "based": pack(base)})
         stands = unpack(answer.get("document"), save, LIMIT)
-        self.there = file_digest(stands)
+        self._stands(stands, told)
         if problem := answer.get("problem"):
             self.state.refused = file_digest(save)
             self._store()
