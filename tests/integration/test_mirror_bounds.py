@@ -103,3 +103,30 @@ def test_a_mirror_has_room_for_so_many_bytes_only(home: Path, monkeypatch: pytes
 
     (home / "copies").mkdir()
     asyncio.run(scene())
+
+
+class Overtaken(Greedy):
+    """What it says of its own accord arrives before the older answer to a question."""
+
+    async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await super().request(method, params)
+        if method == "document/read" and self.version[params["conversation"]] < TIMES:
+            self.version[params["conversation"]] += 1
+            self.told.put_nowait(("document", self.said(params["conversation"])))
+            await asyncio.sleep(0.01)
+        return answer
+
+
+def test_an_answer_is_not_newer_than_what_was_told_meanwhile(home: Path) -> None:
+    async def scene() -> None:
+        far = Overtaken()
+
+        async def factory() -> Greedy:
+            return far
+
+        async with inside.host() as host:
+            mirror = await host.mirrors.begin(str(home / "copies"), "/srv/docs", factory, "there")
+            await inside.until(partial(_shown, mirror, TIMES))
+
+    (home / "copies").mkdir()
+    asyncio.run(scene())
