@@ -91,6 +91,8 @@ def _whole(memory: Memory, name: str, form: bytes, theirs: bytes) -> bytes:
     if not kept.reworded:
         return form
     sent = {line for line in (*lines(kept.raw), *lines(kept.reworded)) if is_text(line)}
+    if sent.difference(lines(form)).isdisjoint(lines(theirs)):  # nothing is lacking: the usual case, and long drafts are long
+        return form
     found, place = form.split(b"\n"), 0
     for line in theirs.split(b"\n"):
         known = [each.strip() for each in found]
